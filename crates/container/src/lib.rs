@@ -1,0 +1,3 @@
+//! The OCI runtime library: namespaces, mounts, root, capabilities, exec. Synchronous, no tokio.
+
+pub mod plan;

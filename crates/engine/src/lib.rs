@@ -1,0 +1,3 @@
+//! Pod and container life cycles.
+
+pub mod api;
