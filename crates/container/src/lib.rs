@@ -1,3 +1,24 @@
-//! The OCI runtime library: namespaces, mounts, root, capabilities, exec. Synchronous, no tokio.
+//! The OCI runtime library: namespaces, mounts, root, capabilities, exec. Synchronous, single-threaded,
+//! no tokio, and no decisions: what to do stands in the [`plan`], which others make.
+//!
+//! A supervisor calls [`spawn::launch`] or [`spawn::join`]; the child that becomes the container runs
+//! [`init`] or [`exec`], whose steps read as a list, and reports on a socket ([`report`]).
 
+pub mod beneath;
+pub mod credentials;
+pub mod devices;
+pub mod exec;
+pub mod failure;
+pub mod init;
+pub mod masks;
+pub mod mounts;
 pub mod plan;
+pub mod program;
+pub mod report;
+pub mod root;
+pub mod spawn;
+pub mod stdio;
+pub mod sysctl;
+pub mod user;
+
+pub use failure::{Failure, FailureKind};

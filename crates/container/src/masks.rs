@@ -1,0 +1,82 @@
+//! Hiding and freezing paths of the kernel's own file systems. What lies at a path is opened once and
+//! mounted over by that descriptor; the sources (an empty tmpfs, the node's `/dev/null`) are opened before
+//! the image has any say (CVE-2025-31133, CVE-2025-52565).
+
+use crate::beneath;
+use crate::failure::{Failure, Step, Tried, describe};
+use crate::mounts;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+};
+use sys::mount::{Attributes, attr, set_attributes};
+
+/// Hides each path that exists: directories under an empty read-only tmpfs, files under `/dev/null`.
+pub fn hide(root: BorrowedFd<'_>, null: BorrowedFd<'_>, paths: &[String]) -> Step {
+    let mut empty: Option<OwnedFd> = None;
+    for path in paths {
+        let Some(target) = existing(root, path)? else { continue };
+        let is_directory =
+            beneath::kind(&target).tried(|| format!("cannot examine {path:?}"))? == FileType::Directory;
+        let cover = if is_directory {
+            // One file system serves all directories; each mount of it is a clone.
+            if empty.is_none() {
+                empty = Some(empty_directory()?);
+            }
+            match &empty {
+                Some(fs) => mounts::clone_mount(fs.as_fd(), "", false)
+                    .tried(|| "cannot clone the empty directory".into())?,
+                None => continue,
+            }
+        } else {
+            mounts::clone_mount(null, "", false).tried(|| "cannot bind /dev/null".into())?
+        };
+        mounts::attach(&cover, &target).tried(|| format!("cannot mask {path:?}"))?;
+    }
+    Ok(())
+}
+
+/// Makes each path that exists read-only, with what is mounted below it.
+pub fn freeze(root: BorrowedFd<'_>, paths: &[String]) -> Step {
+    for path in paths {
+        let Some(target) = existing(root, path)? else { continue };
+        let clone =
+            mounts::clone_mount(target.as_fd(), "", true).tried(|| format!("cannot bind {path:?}"))?;
+        set_attributes(
+            clone.as_fd(),
+            c"",
+            Attributes { set: attr::RDONLY, recursive: true, ..Attributes::default() },
+        )
+        .tried(|| format!("cannot make {path:?} read-only"))?;
+        mounts::attach(&clone, &target).tried(|| format!("cannot make {path:?} read-only"))?;
+    }
+    Ok(())
+}
+
+fn existing(root: BorrowedFd<'_>, path: &str) -> Step<Option<OwnedFd>> {
+    match beneath::open_path(root, path) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => {
+            Err(Failure::system(format!("cannot open {path:?} to protect it: {}", describe(errno))))
+        }
+    }
+}
+
+fn empty_directory() -> Step<OwnedFd> {
+    let make = || {
+        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&fs, "size", "0")?;
+        fsconfig_set_string(&fs, "nr_inodes", "2")?;
+        fsconfig_set_string(&fs, "mode", "0555")?;
+        fsconfig_create(&fs)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    make().tried(|| "cannot make an empty file system for masked paths".into())
+}

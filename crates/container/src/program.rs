@@ -1,0 +1,76 @@
+//! Finding the program inside the container and executing it.
+
+use crate::failure::{Failure, Step, describe};
+use crate::plan::Process;
+use rustix::io::Errno;
+use std::ffi::CString;
+
+/// Where a program is looked for when the environment has no `PATH`.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program that is ready to be executed.
+pub struct Program {
+    image: sys::process::Image,
+    candidates: Vec<CString>,
+    name: String,
+}
+
+/// Prepares vectors and candidate paths. `home` is added as `HOME` where the environment has none.
+pub fn prepare(process: &Process, home: &str) -> Step<Program> {
+    let text = |bytes: &[u8], what: &str| {
+        CString::new(bytes).map_err(|_| Failure::request(format!("{what} has a NUL byte in it")))
+    };
+    let first = process
+        .args
+        .first()
+        .filter(|a| !a.is_empty())
+        .ok_or_else(|| Failure::request("no command is given"))?;
+    let name = String::from_utf8_lossy(first).into_owned();
+    let args = process.args.iter().map(|a| text(a, "an argument")).collect::<Step<Vec<_>>>()?;
+    let mut env = process.env.iter().map(|e| text(e, "an environment variable")).collect::<Step<Vec<_>>>()?;
+    if process.set_home && !process.env.iter().any(|e| e.starts_with(b"HOME=")) {
+        env.push(text(format!("HOME={home}").as_bytes(), "the home directory")?);
+    }
+    let candidates = if first.contains(&b'/') {
+        vec![text(first, "the command")?]
+    } else {
+        let path = process.env.iter().rev().find_map(|e| e.strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH);
+        path.split(|b| *b == b':')
+            .map(|dir| {
+                // An empty element of PATH is the working directory (environ(7)).
+                let dir = if dir.is_empty() { b"." } else { dir };
+                text(&[dir, b"/", first].concat(), "the command")
+            })
+            .collect::<Step<Vec<_>>>()?
+    };
+    Ok(Program { image: sys::process::Image::new(args, env), candidates, name })
+}
+
+impl Program {
+    /// Executes the first candidate that is there; comes back only with a failure.
+    pub fn exec(&self) -> Failure {
+        let mut refused = None;
+        for path in &self.candidates {
+            let errno = Errno::from_io_error(&self.image.exec(path)).unwrap_or(Errno::IO);
+            match errno {
+                Errno::NOENT | Errno::NOTDIR => {}
+                // As execvp(3): go on, and say so if nothing else is found.
+                Errno::ACCESS => refused = Some(path.clone()),
+                errno => {
+                    let hint = if errno == Errno::NOEXEC { " (is it built for this machine?)" } else { "" };
+                    return Failure::request(format!("exec {path:?}: {}{hint}", describe(errno)));
+                }
+            }
+        }
+        let name = &self.name;
+        match refused {
+            Some(path) => Failure::request(format!("exec {path:?}: permission denied")),
+            None if name.contains('/') => Failure::request(format!(
+                "exec {name:?}: no such file or directory in the container (or its interpreter or loader is missing)"
+            )),
+            None => Failure::request(format!(
+                "exec {name:?}: executable file not found in $PATH of the container"
+            )),
+        }
+    }
+}
