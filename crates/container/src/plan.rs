@@ -306,3 +306,22 @@ pub struct ResolvedUser {
     /// More groups.
     pub groups: Vec<u32>,
 }
+
+impl LaunchPlan {
+    /// The plan as bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_allocvec(self)
+    }
+
+    /// The plan from its bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(bytes)
+    }
+}
+
+impl ExecPlan {
+    /// The plan as bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_allocvec(self)
+    }
+}

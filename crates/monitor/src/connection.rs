@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use types::{Error, ErrorKind, Result};
 
@@ -49,7 +49,7 @@ pub struct Monitor(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    socket: Arc<AsyncFd<OwnedFd>>,
+    socket: Arc<UnixStream>,
     next: AtomicU64,
     waiting: Arc<Mutex<Waiting>>,
     reader: Mutex<Option<mpsc::UnboundedReceiver<MonitorEvent>>>,
@@ -72,7 +72,9 @@ impl Drop for Inner {
 impl Monitor {
     /// Takes a connected, non-blocking socket.
     pub(crate) fn new(socket: OwnedFd) -> Result<Self> {
-        let socket = AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE)
+        // tokio has no type for sequenced packets; a stream's readiness is the same, and only `transport`
+        // reads and writes here.
+        let socket = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))
             .map_err(|e| Error::with_source(ErrorKind::Internal, "cannot watch the shim's connection", e))?;
         let socket = Arc::new(socket);
         let waiting = Arc::new(Mutex::new(Waiting::default()));
@@ -184,21 +186,22 @@ impl Monitor {
 
     async fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let socket = &self.0.socket;
-        let sent = socket.async_io(Interest::WRITABLE, |fd| transport::send(fd.as_fd(), message, fds)).await;
+        let sent =
+            socket.async_io(Interest::WRITABLE, || transport::send(socket.as_fd(), message, fds)).await;
         sent.map_err(|e| Error::with_source(ErrorKind::Unavailable, "the pod's shim cannot be reached", e))
     }
 }
 
 async fn read_all(
-    socket: Arc<AsyncFd<OwnedFd>>,
+    socket: Arc<UnixStream>,
     waiting: Arc<Mutex<Waiting>>,
     events: mpsc::UnboundedSender<MonitorEvent>,
 ) {
     loop {
         let received = socket
-            .async_io(Interest::READABLE, |fd| {
+            .async_io(Interest::READABLE, || {
                 let mut buffer = [0; MESSAGE_MAX];
-                transport::receive::<Message>(fd.as_fd(), &mut buffer)
+                transport::receive::<Message>(socket.as_fd(), &mut buffer)
             })
             .await;
         match received {

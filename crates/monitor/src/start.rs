@@ -8,13 +8,11 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect as connect_socket, listen,
     socket_with,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use shim_protocol::SOCKET;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use tokio::io::unix::AsyncFd;
+use std::process::Stdio;
+use tokio::process::{Child, Command};
 use types::{Error, ErrorKind, Result};
 
 /// A shim that was started by this daemon.
@@ -47,8 +45,8 @@ pub async fn spawn(program: &ShimProgram, folder: &Path, pod: &str) -> Result<Sp
         .stderr(Stdio::from(log));
     // posix_spawn (vfork) inside: a few hundred microseconds, whatever the daemon's size.
     let child = command.spawn().map_err(fail)?;
-    let pid = child.id().cast_signed();
-    reap(child).map_err(fail)?;
+    let pid = child.id().map_or(0, u32::cast_signed);
+    reap(child);
     Ok(Spawned { monitor: Monitor::new(ours)?, pid })
 }
 
@@ -103,13 +101,8 @@ fn log_file(folder: &Path) -> io::Result<std::fs::File> {
 
 /// Waits for the child's end in the background, so that it leaves no zombie. A shim that outlives this daemon
 /// is reaped by the machine's init.
-fn reap(mut child: Child) -> io::Result<()> {
-    // Not reaped yet, so the number is still this child's.
-    let pid = Pid::from_child(&child);
-    let pidfd = AsyncFd::register(pidfd_open(pid, PidfdFlags::NONBLOCK)?)?;
+fn reap(mut child: Child) {
     tokio::spawn(async move {
-        let _ = pidfd.readable().await;
-        let _ = child.wait();
+        let _ = child.wait().await;
     });
-    Ok(())
 }
