@@ -135,4 +135,18 @@ impl Engine {
     pub async fn drain(&self) {
         self.0.flights.drain().await;
     }
+
+    /// The last call: drains, and where no pod is left gives back the cgroup that held them.
+    pub async fn close(&self) -> Result<()> {
+        self.drain().await;
+        if !self.0.registry.pods().is_empty() {
+            return Ok(());
+        }
+        let shared = self.0.clone();
+        parts::blocking(move || match shared.parts.cgroups.open(&shared.config.cgroup_root)? {
+            Some(group) => group.remove(),
+            None => Ok(()),
+        })
+        .await
+    }
 }

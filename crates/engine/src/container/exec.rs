@@ -105,14 +105,8 @@ async fn run(
     let (_, exit) = monitor.exec(request, &fds).await?;
     drop((stdout_end, stderr_end, entry, plan));
     let mut output = Output { stdout: Vec::new(), stderr: Vec::new() };
-    let ended = output.collect(stdout, stderr, exit).await;
-    match ended {
-        Ok(exit_code) => Ok(ExecOutput { stdout: output.stdout, stderr: output.stderr, exit_code }),
-        Err(error) => {
-            monitor.signal(container.id.as_str(), Some(number), 9).await?;
-            Err(error)
-        }
-    }
+    let exit_code = output.collect(stdout, stderr, exit).await?;
+    Ok(ExecOutput { stdout: output.stdout, stderr: output.stderr, exit_code })
 }
 
 struct Output {

@@ -35,18 +35,27 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
     let missing = node.container("missing", &["no-such-program"]);
     let mut user = node.container("user", &["true"]);
     user.security.run_as_username = "nobody-here".into();
-    for (config, words) in [(missing, "\"no-such-program\": executable file not found"), (user, "user \"nobody-here\"")] {
+    for (config, words) in
+        [(missing, "\"no-such-program\": executable file not found"), (user, "user \"nobody-here\"")]
+    {
         let name = config.metadata.name.clone();
         let id = node.engine.create_container(pod.as_str(), config).await.expect("created");
         let error = node.engine.start_container(id.as_str()).await.expect_err(&name);
         assert!(error.chain().contains(words), "{}", error.chain());
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         let status = node.engine.container_status(id.as_str()).expect("known");
-        assert_eq!((status.state, status.exit_code, status.reason.as_str()), (ContainerState::Exited, 128, "StartError"));
+        assert_eq!(
+            (status.state, status.exit_code, status.reason.as_str()),
+            (ContainerState::Exited, 128, "StartError")
+        );
         node.engine.remove_container(id.as_str()).await.expect("removed");
     }
     let mut mount = node.container("mount", &["true"]);
-    mount.mounts = vec![Mount { container_path: "/data".into(), host_path: "/no/such/source".into(), ..Mount::default() }];
+    mount.mounts = vec![Mount {
+        container_path: "/data".into(),
+        host_path: "/no/such/source".into(),
+        ..Mount::default()
+    }];
     let error = node.engine.create_container(pod.as_str(), mount).await.expect_err("no source").chain();
     assert!(error.contains("\"/no/such/source\" does not exist"), "{error}");
     let mut image = node.container("image", &["true"]);
@@ -61,7 +70,13 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
 async fn a_stop_asks_first_and_kills_when_time_is_up() {
     let Some(node) = Node::open().await else { return };
     let pod = node.engine.run_pod(node.pod("p"), "").await.expect("pod");
-    let polite = node.run(pod.as_str(), node.container("polite", &["sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done"])).await.expect("runs");
+    let polite = node
+        .run(
+            pod.as_str(),
+            node.container("polite", &["sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done"]),
+        )
+        .await
+        .expect("runs");
     let deaf = node.run(pod.as_str(), node.container("deaf", &["sleep", "1000"])).await.expect("runs");
     tokio::time::sleep(Duration::from_millis(100)).await;
     node.engine.stop_container(&polite, Duration::from_secs(20)).await.expect("stops");
@@ -82,11 +97,18 @@ async fn exec_brings_output_code_and_respects_its_limits() {
     let id = node.run(pod.as_str(), node.container("c", &["sleep", "1000"])).await.expect("runs");
     let sh = |script: &str| vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
     let output = node.engine.exec_sync(&id, sh("echo out; echo err >&2; exit 4"), None).await.expect("exec");
-    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice(), output.exit_code), (&b"out\n"[..], &b"err\n"[..], 4));
+    assert_eq!(
+        (output.stdout.as_slice(), output.stderr.as_slice(), output.exit_code),
+        (&b"out\n"[..], &b"err\n"[..], 4)
+    );
     let error = node.engine.exec_sync(&id, vec!["no-such-program".into()], None).await.expect_err("missing");
     assert!(error.chain().contains("executable file not found"), "{}", error.chain());
     let began = Instant::now();
-    let error = node.engine.exec_sync(&id, sh("sleep 100"), Some(Duration::from_millis(300))).await.expect_err("limit");
+    let error = node
+        .engine
+        .exec_sync(&id, sh("sleep 100"), Some(Duration::from_millis(300)))
+        .await
+        .expect_err("limit");
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     assert!(began.elapsed() < Duration::from_secs(5));
     // A background child holds the pipes; the answer does not wait for it.
@@ -94,7 +116,8 @@ async fn exec_brings_output_code_and_respects_its_limits() {
     let output = node.engine.exec_sync(&id, sh("sleep 100 & echo done"), None).await.expect("exec");
     assert_eq!(output.stdout, b"done\n");
     assert!(began.elapsed() < Duration::from_secs(5));
-    let error = node.engine.exec_sync(&id, sh("yes"), Some(Duration::from_secs(60))).await.expect_err("too much");
+    let error =
+        node.engine.exec_sync(&id, sh("yes"), Some(Duration::from_secs(60))).await.expect_err("too much");
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
     node.end().await;
 }

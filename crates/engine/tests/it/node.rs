@@ -33,8 +33,13 @@ impl Node {
             return None;
         }
         let temp = TempRoot::new().expect("a temporary root");
-        let cgroup = format!("/corten-test-{}", &temp.path().file_name().expect("a name").to_string_lossy().replace('.', ""));
-        let watch = Watch::root(temp.path()).named(cgroup.trim_start_matches('/')).empty(temp.root().join("snapshots/overlayfs/containers"));
+        let cgroup = format!(
+            "/corten-test-{}",
+            &temp.path().file_name().expect("a name").to_string_lossy().replace('.', "")
+        );
+        let watch = Watch::root(temp.path())
+            .named(cgroup.trim_start_matches('/'))
+            .empty(temp.root().join("snapshots/overlayfs/containers"));
         let baseline = Baseline::take(watch).expect("baseline");
         let engine = open_engine(&temp, &cgroup).await;
         let image = pull_busybox(&engine).await;
@@ -54,7 +59,12 @@ impl Node {
     /// A pod on the node's network.
     pub fn pod(&self, name: &str) -> PodConfig {
         let mut config = PodConfig {
-            metadata: PodMetadata { name: name.into(), uid: format!("uid-{name}"), namespace: "test".into(), attempt: 0 },
+            metadata: PodMetadata {
+                name: name.into(),
+                uid: format!("uid-{name}"),
+                namespace: "test".into(),
+                attempt: 0,
+            },
             log_directory: self.logs().to_string_lossy().into_owned(),
             ..PodConfig::default()
         };
@@ -108,25 +118,9 @@ impl Node {
         for pod in self.engine.list_pods(&engine::api::PodFilter::default()) {
             self.engine.remove_pod(pod.id.as_str()).await.expect("removed");
         }
+        self.engine.close().await.expect("closed");
         let left = self.baseline.diff_within(Duration::from_secs(5)).expect("kernel");
-        let own = std::path::Path::new("/sys/fs/cgroup/memory").join(self.cgroup.trim_start_matches('/'));
-        let left: Vec<_> = left.into_iter().filter(|l| !is_own_root(l, &self.cgroup)).collect();
         assert!(left.is_empty(), "left behind: {left:#?}");
-        let _ = own;
-        remove_cgroup_root(&self.cgroup);
-    }
-}
-
-/// The node's own top cgroup stays for its next pod, as a daemon's `/corten` does.
-fn is_own_root(line: &str, cgroup: &str) -> bool {
-    line.trim_end().ends_with(cgroup)
-}
-
-fn remove_cgroup_root(cgroup: &str) {
-    if let Ok(cgroups) = cgroups::Cgroups::probe()
-        && let Ok(Some(group)) = cgroups.open(cgroup)
-    {
-        let _ = group.remove();
     }
 }
 

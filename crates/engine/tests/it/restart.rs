@@ -8,9 +8,25 @@ use std::time::Duration;
 async fn pods_run_on_and_missed_ends_are_known() {
     let Some(node) = Node::open().await else { return };
     let pod = node.engine.run_pod(node.pod("p"), "").await.expect("pod");
-    let lasting = node.run(pod.as_str(), node.container("lasting", &["sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done"])).await.expect("runs");
-    let ending = node.run(pod.as_str(), node.container("ending", &["sh", "-c", "sleep 0.2; exit 9"])).await.expect("runs");
-    let waiting = node.engine.create_container(pod.as_str(), node.container("waiting", &["true"])).await.expect("created");
+    let lasting = node
+        .run(
+            pod.as_str(),
+            node.container(
+                "lasting",
+                &["sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done"],
+            ),
+        )
+        .await
+        .expect("runs");
+    let ending = node
+        .run(pod.as_str(), node.container("ending", &["sh", "-c", "sleep 0.2; exit 9"]))
+        .await
+        .expect("runs");
+    let waiting = node
+        .engine
+        .create_container(pod.as_str(), node.container("waiting", &["true"]))
+        .await
+        .expect("created");
     let pid = node.engine.container_status(&lasting).expect("known").pid;
     let engine = node.engine.clone();
     // The runtime of a killed daemon is gone with its tasks; here the engine is dropped instead.
@@ -23,10 +39,12 @@ async fn pods_run_on_and_missed_ends_are_known() {
     assert_eq!(node.ended(&ending).await.exit_code, 9);
     node.engine.start_container(waiting.as_str()).await.expect("a prepared container starts");
     assert_eq!(node.ended(waiting.as_str()).await.exit_code, 0);
-    let output = node.engine.exec_sync(&lasting, vec!["echo".into(), "still".into()], None).await.expect("exec");
+    let output =
+        node.engine.exec_sync(&lasting, vec!["echo".into(), "still".into()], None).await.expect("exec");
     assert_eq!(output.stdout, b"still\n");
     node.engine.stop_container(&lasting, Duration::ZERO).await.expect("stops");
-    let numbers: Vec<u32> = node.log("lasting").lines().filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
+    let numbers: Vec<u32> =
+        node.log("lasting").lines().filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
     assert!(numbers.len() > 20);
     assert!(numbers.iter().enumerate().all(|(index, n)| index as u32 == *n), "a line is lost or doubled");
     node.end().await;
@@ -38,7 +56,11 @@ async fn a_lost_monitor_makes_the_pod_not_ready_and_nothing_runs_on() {
     let pod = node.engine.run_pod(node.pod("p"), "").await.expect("pod");
     let id = node.run(pod.as_str(), node.container("c", &["sleep", "1000"])).await.expect("runs");
     let shim = node.engine.pod_status(pod.as_str()).expect("known").monitor_pid;
-    rustix::process::kill_process(rustix::process::Pid::from_raw(shim).expect("pid"), rustix::process::Signal::KILL).expect("kill");
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(shim).expect("pid"),
+        rustix::process::Signal::KILL,
+    )
+    .expect("kill");
     let status = node.ended(&id).await;
     assert_eq!(status.exit_code, 137);
     assert_eq!(node.engine.pod_status(pod.as_str()).expect("known").state, PodState::NotReady);

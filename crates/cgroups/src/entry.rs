@@ -1,0 +1,67 @@
+//! How a new process gets into a group: descriptors for it to use, made before it is forked.
+//!
+//! Writing another process's id to `cgroup.procs` (or to v1's `tasks`) takes `cgroup_threadgroup_rwsem` for
+//! writing, a lock of the whole machine that waits for an RCU grace period. A single thread that
+//! writes `0` to `tasks`, itself that is, skips it: kernel/cgroup/cgroup.c, `cgroup_procs_write_start`,
+//! `*threadgroup_locked = pid || threadgroup` ("cgroup: Optimize single thread migration", Linux 5.5).
+//! On v2 clone3(2) with `CLONE_INTO_CGROUP` (Linux 5.7) starts the child in the group and needs no migration.
+
+use crate::error::Error;
+use crate::files::write_once;
+use crate::layout::Version;
+use crate::{Group, Result};
+use rustix::fs::OFlags;
+use std::os::fd::OwnedFd;
+
+/// Descriptors, all close-on-exec, that lead into one group.
+#[derive(Debug)]
+pub struct Entry {
+    /// v1 and hybrid: the open `tasks` file of each v1 hierarchy. The single-threaded child writes `0` to each.
+    pub tasks: Vec<OwnedFd>,
+    /// v2 and hybrid: the group's folder in the unified hierarchy (O_PATH), for `CLONE_INTO_CGROUP`.
+    pub directory: Option<OwnedFd>,
+}
+
+impl Entry {
+    /// Moves the calling thread, and with `directory` the whole calling process, into the group.
+    ///
+    /// This is for children that were not made with `CLONE_INTO_CGROUP`; the unified hierarchy then costs the lock.
+    pub fn join(&self) -> Result<()> {
+        let fail = |errno| Error::io("enter", "the cgroup", errno);
+        for tasks in &self.tasks {
+            write_once(tasks, "0").map_err(fail)?;
+        }
+        if let Some(directory) = &self.directory {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let procs = rustix::fs::openat(directory, "cgroup.procs", flags, rustix::fs::Mode::empty())
+                .map_err(fail)?;
+            write_once(procs, "0").map_err(fail)?;
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    /// Opens what a child needs to enter this group.
+    ///
+    /// # Errors
+    /// `NotFound` when the group is missing in one of the hierarchies: entering the others would leave the
+    /// process without that hierarchy's limits.
+    pub fn entry(&self) -> Result<Entry> {
+        let mut entry = Entry { tasks: Vec::with_capacity(self.layout.hierarchies.len()), directory: None };
+        for hierarchy in &self.layout.hierarchies {
+            let (file, flags) = match hierarchy.version {
+                Version::V1 => ("tasks", OFlags::WRONLY),
+                Version::V2 => ("", OFlags::PATH | OFlags::DIRECTORY),
+            };
+            let fd = hierarchy.open(self.relative(), file, flags).map_err(|errno| {
+                Error::io("open the cgroup", hierarchy.shown(self.relative(), file), errno)
+            })?;
+            match hierarchy.version {
+                Version::V1 => entry.tasks.push(fd),
+                Version::V2 => entry.directory = Some(fd),
+            }
+        }
+        Ok(entry)
+    }
+}
