@@ -1,2 +1,72 @@
-//! Placeholder.
-fn main() {}
+//! Developer commands: `cargo xtask build | test | check | demo | bench`.
+//!
+//! This is the only entry for people and for the build machine; every command says what it does, ends at
+//! the first failure with what to do, and never changes the source.
+
+mod bench;
+mod build;
+mod check;
+mod demo;
+mod install;
+mod steps;
+mod suite;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Developer commands of this project.
+
+  cargo xtask build [--debug]              programs into target/dist (or target/dist-debug)
+  cargo xtask test [--no-install] [FILTER] everything that must hold: style, structure, tests
+  cargo xtask check                        the structure alone: layers, unsafe, bans, documents
+  cargo xtask demo                         builds, runs a pod, stops it, proves that nothing is left
+  cargo xtask bench [ARGUMENT...]          the same work on Corten and on Debian's containerd
+
+FILTER is a part of a test's name. The target folder is CARGO_TARGET_DIR, else target.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut words = arguments.iter().map(String::as_str);
+    let command = words.next().unwrap_or("help");
+    let rest: Vec<&str> = words.collect();
+    let outcome = match command {
+        "build" => build::command(&rest),
+        "test" => suite::command(&rest),
+        "check" => check::command(&rest),
+        "demo" => demo::command(&rest),
+        "bench" => bench::command(&rest),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("{other:?} is no command\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\nerror: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the workspace: the parent of this crate's.
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Where cargo puts what it builds. A relative folder counts from the workspace, as we run cargo there.
+fn target() -> PathBuf {
+    workspace()
+        .join(std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from))
+}
+
+/// Fails on arguments that a command does not know.
+fn no_arguments(arguments: &[&str]) -> Result<(), String> {
+    match arguments.first() {
+        Some(unknown) => Err(format!("{unknown:?} is not an argument of this command")),
+        None => Ok(()),
+    }
+}

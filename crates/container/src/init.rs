@@ -1,6 +1,7 @@
 //! What the child does between its birth and the container's program. One list of steps, each of which
 //! either succeeds or ends the launch with one sentence.
 
+use crate::detached::Detached;
 use crate::failure::{Failure, Step, Tried};
 use crate::plan::{LaunchPlan, Namespace, PLAN_MAX, PLAN_VERSION};
 use crate::report::{Report, Sender};
@@ -20,19 +21,38 @@ pub struct Inherited {
     pub stdio: Stdio,
 }
 
-/// Becomes the container's program or reports why not. Never returns.
-pub fn run(plan: &OwnedFd, inherited: Inherited, report: &Sender) -> ! {
-    let failure = match become_container(plan, inherited, report) {
+/// Becomes the container's program or reports why not. Never returns. Without `detached` it dies with its parent.
+pub fn run(plan: &OwnedFd, inherited: Inherited, detached: Option<&Detached>, report: &Sender) -> ! {
+    let failure = match become_container(plan, inherited, detached, report) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
+    last_word(failure, detached, report)
+}
+
+/// Reports a failure and ends the child.
+pub(crate) fn last_word(failure: Failure, detached: Option<&Detached>, report: &Sender) -> ! {
+    let message = detached.map(|_| format!("{failure}\n"));
+    if report.send(&Report::Failed(failure), None).is_err()
+        && let Some(message) = message
+    {
+        // The one that started it has left long ago; the container's own output is all that is left (runc's
+        // init does the same).
+        let _ = rustix::io::write(rustix::stdio::stderr(), message.as_bytes());
+    }
     // If even the report fails, the supervisor sees a child that ended without a word.
-    let _ = report.send(&Report::Failed(failure), None);
     sys::process::exit_now(1)
 }
 
-fn become_container(plan: &OwnedFd, inherited: Inherited, report: &Sender) -> Step<std::convert::Infallible> {
-    sys::process::die_with_parent().tried(|| "cannot tie the container to its supervisor".into())?;
+fn become_container(
+    plan: &OwnedFd,
+    inherited: Inherited,
+    detached: Option<&Detached>,
+    report: &Sender,
+) -> Step<std::convert::Infallible> {
+    if detached.is_none() {
+        sys::process::die_with_parent().tried(|| "cannot tie the container to its supervisor".into())?;
+    }
     let plan: LaunchPlan = read_plan(plan)?;
     if plan.version != PLAN_VERSION {
         return Err(Failure::system(format!(
@@ -64,7 +84,7 @@ fn become_container(plan: &OwnedFd, inherited: Inherited, report: &Sender) -> St
     masks::hide(rootfs.as_fd(), null.as_fd(), &plan.masked_paths)?;
     root::enter(&rootfs, &plan.root)?;
     drop(rootfs);
-    finish(&plan.process, &who, &inherited.stdio, &null, report)
+    finish(&plan.process, &who, &inherited.stdio, &null, detached, report)
 }
 
 /// Reads a plan from its memory file; the child does so, to keep the supervisor's heap small.
@@ -96,8 +116,22 @@ pub(crate) fn join_cgroups(tasks: &[OwnedFd]) -> Step {
     Ok(())
 }
 
-/// Namespaces that must be made after the cgroup is joined, and names that belong to new ones.
+/// Namespaces that are joined by path or must be made after the cgroup is joined, and names that belong to
+/// new ones. The PID namespace was joined before the fork; mount, user and time namespaces are never joined.
 fn own_namespaces(plan: &LaunchPlan) -> Step {
+    for (wanted, kind, name) in [
+        (&plan.namespaces.ipc, namespace::IPC, "ipc"),
+        (&plan.namespaces.uts, namespace::UTS, "uts"),
+        (&plan.namespaces.network, namespace::NETWORK, "network"),
+        (&plan.namespaces.cgroup, namespace::CGROUP, "cgroup"),
+    ] {
+        if let Namespace::Path(path) = wanted {
+            let file = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .tried(|| format!("cannot open the {name} namespace {path:?}"))?;
+            sys::process::setns(file.as_fd(), kind)
+                .tried(|| format!("cannot join {path:?} as the {name} namespace"))?;
+        }
+    }
     if plan.namespaces.cgroup == Namespace::New {
         sys::process::unshare(namespace::CGROUP).tried(|| "cannot make a cgroup namespace".into())?;
     }
@@ -136,6 +170,7 @@ pub(crate) fn finish(
     who: &user::Resolved,
     stdio: &Stdio,
     null: &OwnedFd,
+    detached: Option<&Detached>,
     report: &Sender,
 ) -> Step<std::convert::Infallible> {
     let terminal =
@@ -150,12 +185,23 @@ pub(crate) fn finish(
     }
     let entered = change_directory(&process.cwd);
     sys::signal::restore_defaults().tried(|| "cannot reset signals".into())?;
-    sys::process::close_on_exec_from(3).tried(|| "cannot close descriptors".into())?;
+    let passed_on = detached.map_or(0, |d| d.preserve_fds);
+    sys::process::close_on_exec_from(3 + passed_on).tried(|| "cannot close descriptors".into())?;
+    let gate = detached.and_then(|d| d.gate.as_ref());
+    if gate.is_some() {
+        // Nobody hears the exec fail after the gate, so what can be known is said before.
+        program.check()?;
+    }
     report.send(&Report::Ready(who.user.clone()), terminal.as_ref().map(AsFd::as_fd))?;
     drop(terminal);
+    if let Some(gate) = gate {
+        crate::detached::wait(gate)?;
+    }
     credentials::drop_privileges(process, &who.user)?;
-    // Changing credentials cleared it (prctl(2), PR_SET_PDEATHSIG).
-    sys::process::die_with_parent().tried(|| "cannot tie the container to its supervisor".into())?;
+    if detached.is_none() {
+        // Changing credentials cleared it (prctl(2), PR_SET_PDEATHSIG).
+        sys::process::die_with_parent().tried(|| "cannot tie the container to its supervisor".into())?;
+    }
     // A directory that only the user may enter (as on NFS with root squashed) is tried again as the user.
     if let Err(Errno::ACCESS) = entered {
         change_directory(&process.cwd).map_err(|e| no_directory(&process.cwd, e))?;

@@ -6,6 +6,7 @@
 
 pub mod beneath;
 pub mod credentials;
+pub mod detached;
 pub mod devices;
 pub mod exec;
 pub mod failure;

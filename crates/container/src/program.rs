@@ -47,6 +47,23 @@ pub fn prepare(process: &Process, home: &str) -> Step<Program> {
 }
 
 impl Program {
+    /// Fails when no candidate is an executable file, as [`Program::exec`] would. Only the kernel knows for
+    /// sure: this is for a process that will execute later, when nobody listens any more.
+    pub fn check(&self) -> Step {
+        let mut refused = None;
+        for path in &self.candidates {
+            let Ok(stat) = rustix::fs::stat(path.as_c_str()) else { continue };
+            let is_file =
+                rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+            // Root may execute what anybody may; what the user may is for the exec to say.
+            if is_file && stat.st_mode & 0o111 != 0 {
+                return Ok(());
+            }
+            refused = Some(path);
+        }
+        Err(self.not_found(refused))
+    }
+
     /// Executes the first candidate that is there; comes back only with a failure.
     pub fn exec(&self) -> Failure {
         let mut refused = None;
@@ -62,6 +79,10 @@ impl Program {
                 }
             }
         }
+        self.not_found(refused.as_ref())
+    }
+
+    fn not_found(&self, refused: Option<&CString>) -> Failure {
         let name = &self.name;
         match refused {
             Some(path) => Failure::request(format!("exec {path:?}: permission denied")),

@@ -1,5 +1,6 @@
 //! The supervisor's half of a launch: it forks into the right namespaces and gives the child its part.
 
+use crate::detached::{self, Detached};
 use crate::failure::{Failure, Step, Tried};
 use crate::init::Inherited;
 use crate::plan::{Namespace, Namespaces};
@@ -51,7 +52,7 @@ pub fn launch(plan: &OwnedFd, into: &ForkInto, inherited: Inherited) -> Step<Lau
     match fork_into(into)? {
         Fork::Child => {
             drop(receiver);
-            init::run(plan, inherited, &sender)
+            init::run(plan, inherited, None, &sender)
         }
         Fork::Parent(child) => Ok(Launching { child, report: receiver }),
     }
@@ -69,7 +70,72 @@ pub fn join(
     match fork_into(into)? {
         Fork::Child => {
             drop(receiver);
-            exec::run(plan, target, inherited, &sender)
+            exec::run(plan, target, inherited, None, &sender)
+        }
+        Fork::Parent(child) => Ok(Launching { child, report: receiver }),
+    }
+}
+
+/// A detached child that has done nothing yet: it waits for [`Held::release`], and ends if that never comes.
+/// Meanwhile its id can be recorded, and hooks can work on its namespaces.
+#[derive(Debug)]
+pub struct Held {
+    launching: Launching,
+    go: OwnedFd,
+}
+
+impl Held {
+    /// The child.
+    pub fn child(&self) -> &Child {
+        &self.launching.child
+    }
+
+    /// Lets the child go on.
+    pub fn release(self) -> Step<Launching> {
+        detached::open(&self.go)?;
+        Ok(self.launching)
+    }
+}
+
+/// As [`launch`], for a caller that leaves while the container lives.
+pub fn launch_detached(
+    plan: &OwnedFd,
+    into: &ForkInto,
+    inherited: Inherited,
+    detached: &Detached,
+) -> Step<Held> {
+    let (sender, receiver) = report::pair()?;
+    let (wait, go) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).tried(|| "cannot make a pipe".into())?;
+    match fork_into(into)? {
+        Fork::Child => {
+            drop(receiver);
+            // Else the pipe would never end for the child that waits on it.
+            drop(go);
+            if detached::wait(&wait).is_err() {
+                // Whoever started it is dead, and nothing was done yet.
+                sys::process::exit_now(1)
+            }
+            init::run(plan, inherited, Some(detached), &sender)
+        }
+        Fork::Parent(child) => Ok(Held { launching: Launching { child, report: receiver }, go }),
+    }
+}
+
+/// As [`join`], for a caller that leaves while the process lives, and that is not in the container's
+/// IPC, UTS and network namespaces itself.
+pub fn join_detached(
+    plan: &OwnedFd,
+    target: BorrowedFd<'_>,
+    into: &ForkInto,
+    inherited: &Inherited,
+    detached: &Detached,
+) -> Step<Launching> {
+    let (sender, receiver) = report::pair()?;
+    match fork_into(into)? {
+        Fork::Child => {
+            drop(receiver);
+            exec::run(plan, target, inherited, Some(detached), &sender)
         }
         Fork::Parent(child) => Ok(Launching { child, report: receiver }),
     }

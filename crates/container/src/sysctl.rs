@@ -11,7 +11,13 @@ const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 /// Writes each `name` (`net.ipv4.ip_forward`) below `proc`, the root of a proc file system.
 pub fn write(proc: impl AsFd, values: &[(String, String)]) -> Step {
     for (name, value) in values {
-        let path = format!("sys/{}", name.replace('.', "/"));
+        // As sysctl(8) has it: dots separate, and a slash stands for a dot within a part (`eth0/100` is eth0.100).
+        let swap = |c| match c {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        };
+        let path = format!("sys/{}", name.chars().map(swap).collect::<String>());
         let file = rustix::fs::openat2(
             proc.as_fd(),
             path.as_str(),

@@ -102,6 +102,8 @@ pub(crate) struct ContainerRecord {
     pub message: String,
     pub image_id: Digest,
     pub image_ref: String,
+    /// The layers of its root, bottom first: they stay even where the image's record does not.
+    pub chain: Vec<Digest>,
     pub resources: Resources,
     pub device_rules: Vec<spec::DeviceRule>,
     pub user: Option<ResolvedUser>,

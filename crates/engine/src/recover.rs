@@ -6,7 +6,7 @@
 //! | a ready pod whose shim answers | taken over; ends that were missed are on disk |
 //! | a ready pod whose shim is gone | what is left is killed; not ready |
 //! | a container that was being created | undone |
-//! | a writable layer or an attachment without a record | removed |
+//! | a writable layer, a layer, or an attachment that no record needs | removed |
 
 use crate::container::{Container, exit};
 use crate::parts::{Shared, blocking};
@@ -62,9 +62,7 @@ fn load(shared: &Arc<Shared>, path: &Path) -> Result<Option<Arc<Pod>>> {
         };
         let Ok(id) = ContainerId::parse(id) else { continue };
         let Some(record) = folder.read::<ContainerRecord>(&container_name(&id))? else { continue };
-        if let Some(image) = shared.parts.images.find(record.image_id.as_str()) {
-            shared.parts.images.hold(id.as_str(), &image);
-        }
+        shared.parts.images.hold_layers(id.as_str(), record.chain.clone());
         shared.registry.add_container(Arc::new(Container::new(
             pod.clone(),
             record,
@@ -147,6 +145,9 @@ async fn sweep(shared: &Arc<Shared>) -> Result<()> {
     let live: HashSet<String> = shared.registry.pods().iter().map(|pod| pod.id.to_string()).collect();
     if let Err(error) = shared.parts.network.sweep(&live).await {
         tracing::warn!(error = %error.chain(), "attachments of pods that are gone are not all given back");
+    }
+    if let Err(error) = shared.parts.images.collect().await {
+        tracing::warn!(error = %error.chain(), "content that nothing refers to is not all removed");
     }
     let known: HashSet<String> = shared.registry.containers().iter().map(|c| c.id.to_string()).collect();
     let shared = shared.clone();

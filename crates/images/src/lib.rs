@@ -1,1 +1,316 @@
-//! Placeholder.
+//! Container images: resolve, fetch, verify, unpack, index, collect.
+//!
+//! Reads hostile registries and hostile images: every size, count and wait has a limit, every blob is
+//! verified before it counts, and credentials go to nobody but the image's own registry. It never runs
+//! anything from an image, never mounts, and writes nothing but its content store, the metadata and (by
+//! the snapshotter) layers.
+//!
+//! The way of a pull: [`Images::pull`] → `pull` (the steps) → `registry` (the network) and `pull::layer`
+//! (hash and unpack at once) → the snapshotter → `Inner::record` (one transaction).
+
+mod auth;
+mod collect;
+mod content;
+mod hosts;
+mod image;
+mod index;
+mod manifest;
+mod platform;
+mod progress;
+mod pull;
+mod registry;
+
+pub use auth::Auth;
+pub use image::{ImageConfig, ImageRecord};
+pub use platform::Platform;
+pub use progress::{LayerState, Progress, ProgressSender};
+pub use registry::transport::Timeouts;
+pub use snapshots::ChainId;
+
+use content::Content;
+use index::{Index, LayerRecord};
+use pull::flight::Flights;
+use registry::transport::Transport;
+use snapshots::Snapshotter;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use store::meta::{Meta, Table};
+use types::{Digest, Error, ErrorKind, Reference, Result};
+
+/// How images are got and kept.
+#[derive(Debug, Clone)]
+pub struct ImagesConfig {
+    /// The daemon's root; content lies in `root/content`.
+    pub root: PathBuf,
+    /// A tree of `hosts.toml` files as containerd's `certs.d`.
+    pub registry_config_path: Option<PathBuf>,
+    /// Which of an index's images is taken.
+    pub platform: Platform,
+    /// Layers of one pull that are fetched side by side.
+    pub max_concurrent_downloads: usize,
+    /// Do not keep a compressed layer once it is unpacked: half the disk, and a repair needs the registry.
+    pub discard_unpacked_layers: bool,
+    /// Limits of waiting for registries.
+    pub timeouts: Timeouts,
+}
+
+impl ImagesConfig {
+    /// The defaults: this machine's platform, four layers side by side, compressed layers kept.
+    pub fn new(root: impl Into<PathBuf>) -> ImagesConfig {
+        ImagesConfig {
+            root: root.into(),
+            registry_config_path: None,
+            platform: Platform::host(),
+            max_concurrent_downloads: 4,
+            discard_unpacked_layers: false,
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    pub(crate) fn keeps_layers(&self) -> bool {
+        !self.discard_unpacked_layers
+    }
+}
+
+/// Space that images take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FsInfo {
+    /// The folder whose file system holds them.
+    pub mountpoint: PathBuf,
+    /// Bytes of blobs and unpacked layers.
+    pub used_bytes: u64,
+    /// Inodes of them.
+    pub inodes_used: u64,
+    /// When this was true, in nanoseconds since 1970.
+    pub timestamp: i64,
+}
+
+/// The images of this node. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Images(Arc<Inner>);
+
+impl std::fmt::Debug for Images {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Images").field("root", &self.0.config.root).finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Inner {
+    pub config: ImagesConfig,
+    pub meta: Arc<Meta>,
+    pub snapshotter: Arc<dyn Snapshotter>,
+    pub content: Content,
+    pub transport: Arc<Transport>,
+    /// Held while something is removed, and while a running pull says what must not be.
+    pub collecting: Arc<tokio::sync::Mutex<()>>,
+    index: Mutex<Index>,
+    /// Held, on blocking threads only, from reading the index to writing it and the metadata.
+    recording: Mutex<()>,
+    flights: Flights,
+    layer_turns: Mutex<HashMap<ChainId, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Images {
+    /// Opens the images below `config.root`: what is recorded is checked against what is there, and what was
+    /// being written when the last process ended is removed. Blocks on the disk; needs no runtime.
+    pub fn open(config: ImagesConfig, meta: Arc<Meta>, snapshotter: Arc<dyn Snapshotter>) -> Result<Images> {
+        let content = Content::open(&config.root.join("content"))?;
+        let index = load(&meta, &content, snapshotter.as_ref())?;
+        let transport = Arc::new(Transport::new(config.timeouts));
+        Ok(Images(Arc::new(Inner {
+            config,
+            meta,
+            snapshotter,
+            content,
+            transport,
+            collecting: Arc::default(),
+            index: Mutex::new(index),
+            recording: Mutex::default(),
+            flights: Flights::default(),
+            layer_turns: Mutex::default(),
+        })))
+    }
+
+    /// Pulls an image. A pull of the same reference with the same credentials that runs already is joined.
+    /// Where the last of its callers goes away, the pull ends and leaves nothing that counts.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        auth: Option<Auth>,
+        progress: Option<ProgressSender>,
+    ) -> Result<ImageRecord> {
+        let key = (reference.clone(), auth.clone());
+        let (inner, own) = (self.0.clone(), reference.clone());
+        let record = self
+            .0
+            .flights
+            .join(key, progress, move |listeners| pull::run(inner, own, auth, listeners))
+            .await?;
+        Ok(ImageRecord::clone(&record))
+    }
+
+    /// All images, from memory.
+    pub fn list(&self) -> Vec<Arc<ImageRecord>> {
+        self.0.index().list()
+    }
+
+    /// The image that `name` means: a reference in any spelling, an image id with or without `sha256:`, or
+    /// the beginning of exactly one id.
+    pub fn find(&self, name: &str) -> Option<Arc<ImageRecord>> {
+        self.0.index().find(name)
+    }
+
+    /// Removes the image that `name` means, with all its names, and what only it needed. One that is gone
+    /// is fine. Containers that use it keep their layers until they are released.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        let Some(image) = self.find(name) else { return Ok(()) };
+        let inner = self.0.clone();
+        blocking(move || inner.forget(&image.id)).await?;
+        if let Err(error) = self.collect().await {
+            tracing::warn!(error = %error.chain(), "not everything of the image could be removed; the next collection tries again");
+        }
+        Ok(())
+    }
+
+    /// Keeps the image's layers for a container, whatever happens to the image. Only in memory.
+    pub fn hold(&self, container: &str, image: &ImageRecord) {
+        self.hold_layers(container, image.chain.clone());
+    }
+
+    /// As [`Images::hold`], for a container whose image is not recorded any more: at recovery the engine
+    /// knows the layers, not the image.
+    pub fn hold_layers(&self, container: &str, layers: Vec<ChainId>) {
+        self.0.index().hold(container, layers);
+    }
+
+    /// The container needs its layers no more. The next collection takes what nobody needs.
+    pub fn release(&self, container: &str) {
+        self.0.index().release(container);
+    }
+
+    /// The layers of an image, topmost first, as a snapshotter takes them.
+    pub fn layers(&self, image: &ImageRecord) -> Vec<ChainId> {
+        image.chain.iter().rev().cloned().collect()
+    }
+
+    /// Space that images take, from memory.
+    pub fn fs_info(&self) -> Result<FsInfo> {
+        let index = self.0.index();
+        let layers = index.layers.values();
+        let (bytes, inodes) = layers.fold((0u64, 0u64), |(b, i), l| (b + l.bytes, i + l.inodes));
+        Ok(FsInfo {
+            mountpoint: self.0.config.root.clone(),
+            used_bytes: bytes + index.blobs.values().sum::<u64>(),
+            inodes_used: inodes + index.blobs.len() as u64,
+            timestamp: types::time::now_nanos(),
+        })
+    }
+
+    /// Removes layers and blobs that no image, no holding container and no running pull needs. Called by
+    /// [`Images::remove`]; at start the engine calls it, once it has held for every container it recovered.
+    pub async fn collect(&self) -> Result<()> {
+        collect::run(self.0.clone()).await
+    }
+}
+
+impl Inner {
+    /// The index. Never held across an await, nor while the disk is waited for.
+    pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Writes an image, what the tags that moved to it left behind, its layers and its blobs, in one
+    /// transaction; then it is listed. Blocks.
+    pub(crate) fn record(&self, record: ImageRecord, layers: &[(ChainId, LayerRecord)]) -> Result<()> {
+        let _one_at_a_time = self.recording.lock().unwrap_or_else(|e| e.into_inner());
+        let blobs: Vec<(Digest, u64)> = record
+            .blobs
+            .iter()
+            .filter_map(|blob| self.content.occupied(blob).map(|bytes| (blob.clone(), bytes)))
+            .collect();
+        let planned = self.index().planned(record);
+        self.meta.batch(|tx| {
+            planned.iter().try_for_each(|image| tx.put(Table::Images, image.id.as_str(), image))?;
+            layers.iter().try_for_each(|(layer, usage)| tx.put(Table::Layers, layer.as_str(), usage))?;
+            blobs.iter().try_for_each(|(blob, bytes)| tx.put(Table::Blobs, blob.as_str(), bytes))
+        })?;
+        let mut index = self.index();
+        index.insert(planned);
+        index.layers.extend(layers.iter().cloned());
+        index.blobs.extend(blobs);
+        Ok(())
+    }
+
+    /// Removes an image's record. Blocks.
+    fn forget(&self, id: &Digest) -> Result<()> {
+        let _one_at_a_time = self.recording.lock().unwrap_or_else(|e| e.into_inner());
+        self.meta.delete(Table::Images, id.as_str())?;
+        self.index().remove(id);
+        Ok(())
+    }
+
+    /// The lock of one layer, shared by all pulls that need it.
+    pub(crate) fn layer_turn(&self, layer: &ChainId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.layer_turns.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(turn) = turns.get(layer).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        turns.insert(layer.clone(), Arc::downgrade(&turn));
+        turn
+    }
+}
+
+/// Reads the records, and makes them agree with the disk.
+fn load(meta: &Meta, content: &Content, snapshotter: &dyn Snapshotter) -> Result<Index> {
+    let mut index = Index::default();
+    let there: HashSet<ChainId> = snapshotter.layers()?.into_iter().collect();
+    let mut broken = Vec::new();
+    for (key, record) in meta.scan::<ImageRecord>(Table::Images)? {
+        match record.chain.iter().find(|layer| !there.contains(*layer)) {
+            None => index.insert(vec![record]),
+            Some(layer) => {
+                tracing::warn!(image = %record.id, names = ?record.names, %layer, snapshotter = snapshotter.name(), "a layer of this image is not there; it has to be pulled again");
+                broken.push(key);
+            }
+        }
+    }
+    let layers = meta.scan::<LayerRecord>(Table::Layers)?;
+    let mut recorded: HashSet<String> = meta.scan::<u64>(Table::Blobs)?.into_iter().map(|(k, _)| k).collect();
+    for (blob, bytes) in content.blobs()? {
+        if recorded.remove(blob.as_str()) {
+            index.blobs.insert(blob, bytes);
+        } else {
+            // The pull that fetched it did not end.
+            content.remove(&blob)?;
+        }
+    }
+    let gone: Vec<&String> =
+        layers.iter().map(|(k, _)| k).filter(|k| !there.iter().any(|t| t.as_str() == **k)).collect();
+    if !(broken.is_empty() && recorded.is_empty() && gone.is_empty()) {
+        meta.batch(|tx| {
+            broken.iter().try_for_each(|key| tx.delete(Table::Images, key))?;
+            recorded.iter().try_for_each(|key| tx.delete(Table::Blobs, key))?;
+            gone.iter().try_for_each(|key| tx.delete(Table::Layers, key))
+        })?;
+    }
+    for (key, usage) in layers {
+        if let Ok(layer) = Digest::parse(&key)
+            && there.contains(&layer)
+        {
+            index.layers.insert(layer, usage);
+        }
+    }
+    Ok(index)
+}
+
+/// Runs what blocks on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
+        Err(Error::with_source(ErrorKind::Internal, "work on the disk ended without a result", cause))
+    })
+}

@@ -14,6 +14,7 @@ use types::{Error, Result};
 /// containers have none whatever is asked (containerd `internal/cri/sputil`, `GenerateSeccompSpecOpts`).
 pub(crate) fn seccomp(inputs: &Inputs<'_>, capabilities: u64) -> Result<Option<(LinuxSeccomp, Seccomp)>> {
     let security = &inputs.container.security;
+    let names = || capabilities::capability_names(capabilities);
     let profile = match &security.seccomp {
         _ if security.privileged => return Ok(None),
         SecurityProfile::Unset | SecurityProfile::Unconfined => return Ok(None),
@@ -22,20 +23,18 @@ pub(crate) fn seccomp(inputs: &Inputs<'_>, capabilities: u64) -> Result<Option<(
                 "a seccomp profile is asked for, and the node's kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)",
             ));
         }
-        SecurityProfile::RuntimeDefault => {
-            seccomp::runtime_default(&capabilities::capability_names(capabilities))
-        }
+        SecurityProfile::RuntimeDefault => seccomp::runtime_default(&names()),
         SecurityProfile::Localhost(name) => {
             let json = inputs.seccomp_profile.ok_or_else(|| {
                 Error::internal(format!("the seccomp profile {:?} was not read", shorten(name)))
             })?;
-            seccomp::load_profile(json)
+            seccomp::load_profile_for(json, &names())
                 .map_err(|e| e.context(format!("seccomp profile {:?} cannot be used", shorten(name))))?
         }
     };
     let filter =
-        seccomp::compile(&profile).map_err(|e| e.context("the seccomp profile cannot be compiled"))?;
-    Ok(Some((profile, Seccomp { flags: filter.flags, program: filter.program })))
+        seccomp::compile_cached(&profile).map_err(|e| e.context("the seccomp profile cannot be compiled"))?;
+    Ok(Some((profile, Seccomp { flags: filter.flags, program: filter.program.clone() })))
 }
 
 /// The AppArmor profile: none on a node without AppArmor, unless one of the node's own was named, which is

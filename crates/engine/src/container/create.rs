@@ -77,6 +77,7 @@ fn new_record(id: ContainerId, config: ContainerConfig, image: &ImageRecord) -> 
         message: String::new(),
         image_id: image.id.clone(),
         image_ref: image.digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
+        chain: image.chain.clone(),
         device_rules: Vec::new(),
         user: None,
         stop_signal: 15,

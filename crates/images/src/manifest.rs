@@ -1,0 +1,379 @@
+//! Manifests and indexes, OCI and Docker schema 2: read, checked, and the one for this machine chosen.
+//! Pure: bytes in, descriptors out. A document that could be read as two things is refused
+//! (CVE-2021-41190).
+
+use crate::platform::Platform;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use types::reference::shorten;
+use types::{Digest, Error, ErrorKind};
+
+/// The largest manifest or index that is read, in bytes.
+pub(crate) const MANIFEST_MAX: u64 = 8 << 20;
+/// The largest configuration blob that is read, in bytes.
+pub(crate) const CONFIG_MAX: u64 = 8 << 20;
+/// The most layers of an image.
+pub(crate) const LAYERS_MAX: usize = 256;
+
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// What a request for a manifest accepts.
+pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ManifestError {
+    #[error("the manifest {digest} is not JSON as the OCI image specification describes it")]
+    Json {
+        digest: Digest,
+        #[source]
+        cause: serde_json::Error,
+    },
+    #[error(
+        "the manifest {digest} is of Docker's schema 1, which can no longer be verified safely: \
+         push the image again with a current tool"
+    )]
+    Schema1 { digest: Digest },
+    #[error(
+        "the manifest {digest} could be read as an image and as an index (CVE-2021-41190); it is refused"
+    )]
+    Ambiguous { digest: Digest },
+    #[error(
+        "the manifest {digest} is announced as {announced:?} and says of itself that it is {own:?}; it is refused"
+    )]
+    TypeMismatch { digest: Digest, announced: String, own: String },
+    #[error("{digest} is of type {media_type:?}, which is no container image")]
+    NotAnImage { digest: Digest, media_type: String },
+    #[error("the image {digest} has {count} layers; {LAYERS_MAX} are the most that is taken")]
+    TooManyLayers { digest: Digest, count: usize },
+    #[error("the layer {layer} of the image {digest} has the type {media_type:?}: {why}")]
+    Layer { digest: Digest, layer: Digest, media_type: String, why: &'static str },
+    #[error("the index {digest} has no image for {wanted}; it has {offered}")]
+    NoPlatform { digest: Digest, wanted: Platform, offered: String },
+    #[error("the image's configuration lists {diff_ids} layers and its manifest {layers}; it is refused")]
+    LayerCount { diff_ids: usize, layers: usize },
+    #[error("{what} is announced with {size} bytes; {limit} are the most that is taken")]
+    TooLarge { what: String, size: u64, limit: u64 },
+    #[error("the indexes of this image are nested deeper than {0} levels")]
+    TooDeep(usize),
+}
+
+impl From<ManifestError> for Error {
+    fn from(error: ManifestError) -> Self {
+        let message = error.to_string();
+        match error {
+            ManifestError::Json { cause, .. } => {
+                Error::with_source(ErrorKind::InvalidArgument, message, cause)
+            }
+            ManifestError::NoPlatform { .. } => Error::not_found(message),
+            ManifestError::TooLarge { .. } | ManifestError::TooManyLayers { .. } => {
+                Error::new(ErrorKind::ResourceExhausted, message)
+            }
+            _ => Error::invalid(message),
+        }
+    }
+}
+
+/// A pointer to a blob (OCI image spec, "Content Descriptors"). Its URLs are never used.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Descriptor {
+    #[serde(default)]
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+    #[serde(default)]
+    pub platform: Option<Platform>,
+}
+
+/// What a document turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Document {
+    /// Manifests for several platforms.
+    Index(Vec<Descriptor>),
+    /// One image.
+    Image { config: Descriptor, layers: Vec<Descriptor> },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    schema_version: Option<u32>,
+    media_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    fs_layers: Option<IgnoredAny>,
+    signatures: Option<IgnoredAny>,
+}
+
+/// Reads a document whose digest is verified. `announced` is the `Content-Type` it came with, or the type
+/// in the descriptor that led to it.
+pub(crate) fn parse(
+    digest: &Digest,
+    announced: Option<&str>,
+    json: &[u8],
+) -> Result<Document, ManifestError> {
+    let digest = || digest.clone();
+    let announced = announced.map(bare).filter(|t| !generic(t));
+    if announced.is_some_and(schema1) {
+        return Err(ManifestError::Schema1 { digest: digest() });
+    }
+    let raw: Raw =
+        serde_json::from_slice(json).map_err(|cause| ManifestError::Json { digest: digest(), cause })?;
+    if raw.schema_version == Some(1) || raw.fs_layers.is_some() || raw.signatures.is_some() {
+        return Err(ManifestError::Schema1 { digest: digest() });
+    }
+    let own = raw.media_type.as_deref().map(str::trim).filter(|t| !t.is_empty());
+    if let (Some(announced), Some(own)) = (announced, own)
+        && announced != own
+    {
+        return Err(ManifestError::TypeMismatch {
+            digest: digest(),
+            announced: shorten(announced),
+            own: shorten(own),
+        });
+    }
+    let of_image = raw.layers.is_some() || raw.config.is_some();
+    if raw.manifests.is_some() && of_image {
+        return Err(ManifestError::Ambiguous { digest: digest() });
+    }
+    let says = own.or(announced);
+    let unusable =
+        || ManifestError::NotAnImage { digest: digest(), media_type: shorten(says.unwrap_or("none")) };
+    match (raw.manifests, raw.config, raw.layers) {
+        (Some(manifests), None, None) if matches!(says, None | Some(OCI_INDEX | DOCKER_LIST)) => {
+            Ok(Document::Index(manifests))
+        }
+        (None, Some(config), layers) if matches!(says, None | Some(OCI_MANIFEST | DOCKER_MANIFEST)) => {
+            let layers = layers.unwrap_or_default();
+            check(&digest(), &config, &layers)?;
+            Ok(Document::Image { config, layers })
+        }
+        (Some(_), _, _) | (_, Some(_), _) | (_, _, Some(_)) if says.is_some_and(known) => {
+            // An index's type over an image's fields, or the other way round.
+            Err(ManifestError::Ambiguous { digest: digest() })
+        }
+        _ => Err(unusable()),
+    }
+}
+
+fn check(digest: &Digest, config: &Descriptor, layers: &[Descriptor]) -> Result<(), ManifestError> {
+    if layers.len() > LAYERS_MAX {
+        return Err(ManifestError::TooManyLayers { digest: digest.clone(), count: layers.len() });
+    }
+    if config.size > CONFIG_MAX {
+        return Err(ManifestError::TooLarge {
+            what: "the image's configuration".into(),
+            size: config.size,
+            limit: CONFIG_MAX,
+        });
+    }
+    match bare(&config.media_type) {
+        ""
+        | "application/vnd.oci.image.config.v1+json"
+        | "application/vnd.docker.container.image.v1+json" => {}
+        // What old builders wrote; the content is the same.
+        "application/octet-stream" | "application/json" => {}
+        other => {
+            return Err(ManifestError::NotAnImage { digest: digest.clone(), media_type: shorten(other) });
+        }
+    }
+    for layer in layers {
+        if let Some(why) = unusable_layer(bare(&layer.media_type)) {
+            return Err(ManifestError::Layer {
+                digest: digest.clone(),
+                layer: layer.digest.clone(),
+                media_type: shorten(&layer.media_type),
+                why,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Why a layer of this type is refused. How a layer is compressed is seen from its first bytes.
+fn unusable_layer(media_type: &str) -> Option<&'static str> {
+    if media_type.contains(".foreign.") || media_type.contains(".nondistributable.") {
+        return Some("it is not in the registry but at a URL of the image's choice, which is never fetched");
+    }
+    if media_type.contains("+encrypted") {
+        return Some("encrypted layers cannot be used");
+    }
+    match media_type {
+        "application/vnd.oci.image.layer.v1.tar"
+        | "application/vnd.oci.image.layer.v1.tar+gzip"
+        | "application/vnd.oci.image.layer.v1.tar+zstd"
+        | "application/vnd.docker.image.rootfs.diff.tar"
+        | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => None,
+        _ => Some("this is no layer of a container image"),
+    }
+}
+
+/// The descriptor for this machine: the best match, of equals the first; entries without a platform last,
+/// as containerd has it (containerd `core/images/image.go`).
+pub(crate) fn choose<'a>(
+    digest: &Digest,
+    manifests: &'a [Descriptor],
+    wanted: &Platform,
+) -> Result<&'a Descriptor, ManifestError> {
+    let rank = |d: &Descriptor| match &d.platform {
+        Some(platform) => wanted.preference(platform),
+        None => Some(usize::MAX),
+    };
+    manifests
+        .iter()
+        .filter(|d| {
+            matches!(bare(&d.media_type), "" | OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_LIST)
+        })
+        .filter_map(|d| rank(d).map(|r| (r, d)))
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, d)| d)
+        .ok_or_else(|| {
+            let mut offered: Vec<String> =
+                manifests.iter().filter_map(|d| d.platform.as_ref()).map(Platform::to_string).collect();
+            offered.dedup();
+            offered.truncate(12);
+            let offered = if offered.is_empty() { "none".to_owned() } else { shorten(&offered.join(", ")) };
+            ManifestError::NoPlatform { digest: digest.clone(), wanted: wanted.clone(), offered }
+        })
+}
+
+/// A media type without its parameters.
+fn bare(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// Types that servers give to anything.
+fn generic(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        "" | "application/json" | "application/octet-stream" | "text/plain" | "binary/octet-stream"
+    )
+}
+
+fn schema1(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")
+}
+
+fn known(media_type: &str) -> bool {
+    matches!(media_type, OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_LIST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn digest() -> Digest {
+        Digest::parse(&format!("sha256:{}", "ab".repeat(32))).expect("digest")
+    }
+
+    fn descriptor(media_type: &str) -> String {
+        format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":3}}"#, digest())
+    }
+
+    fn image(layer_type: &str, count: usize) -> String {
+        let layers = vec![descriptor(layer_type); count].join(",");
+        let config = descriptor("application/vnd.oci.image.config.v1+json");
+        format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layers}]}}"#)
+    }
+
+    fn read(announced: Option<&str>, json: &str) -> Result<Document, ManifestError> {
+        parse(&digest(), announced, json.as_bytes())
+    }
+
+    const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+    #[test]
+    fn images_and_indexes_are_told_apart() {
+        for announced in [
+            None,
+            Some(OCI_MANIFEST),
+            Some("application/json"),
+            Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
+        ] {
+            assert!(
+                matches!(read(announced, &image(GZIP, 2)), Ok(Document::Image { layers, .. }) if layers.len() == 2)
+            );
+        }
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#,
+            descriptor(OCI_MANIFEST)
+        );
+        assert!(matches!(read(Some(OCI_INDEX), &index), Ok(Document::Index(m)) if m.len() == 1));
+    }
+
+    #[test]
+    fn a_document_that_is_two_things_is_refused() {
+        let both = format!(r#"{{"schemaVersion":2,"manifests":[],"layers":[],"config":{}}}"#, descriptor(""));
+        assert!(matches!(read(None, &both), Err(ManifestError::Ambiguous { .. })));
+        let only_config = format!(r#"{{"manifests":[],"config":{}}}"#, descriptor(""));
+        assert!(matches!(read(None, &only_config), Err(ManifestError::Ambiguous { .. })));
+        assert!(matches!(read(Some(OCI_INDEX), &image(GZIP, 1)), Err(ManifestError::Ambiguous { .. })));
+        let says = image(GZIP, 1).replacen('{', &format!(r#"{{"mediaType":"{OCI_MANIFEST}","#), 1);
+        assert!(matches!(read(Some(DOCKER_MANIFEST), &says), Err(ManifestError::TypeMismatch { .. })));
+        assert!(matches!(read(Some(OCI_INDEX), &says), Err(ManifestError::TypeMismatch { .. })));
+        let twice = r#"{"manifests":[],"manifests":[]}"#;
+        assert!(matches!(read(None, twice), Err(ManifestError::Json { .. })));
+    }
+
+    #[test]
+    fn schema_1_foreign_layers_artifacts_and_too_many_layers_are_refused_with_a_reason() {
+        let old = r#"{"schemaVersion":1,"fsLayers":[],"history":[],"signatures":[]}"#;
+        for announced in [None, Some("application/vnd.docker.distribution.manifest.v1+prettyjws")] {
+            assert!(matches!(read(announced, old), Err(ManifestError::Schema1 { .. })));
+        }
+        for (kind, word) in [
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "URL"),
+            ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", "URL"),
+            ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", "encrypted"),
+            ("application/vnd.in-toto+json", "no layer"),
+        ] {
+            let error = read(None, &image(kind, 1)).expect_err(kind).to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(matches!(read(None, &image(GZIP, 257)), Err(ManifestError::TooManyLayers { .. })));
+        let artifact = format!(r#"{{"config":{}}}"#, descriptor("application/vnd.cncf.helm.config.v1+json"));
+        assert!(matches!(read(None, &artifact), Err(ManifestError::NotAnImage { .. })));
+        assert!(matches!(read(None, r#"{"a":1}"#), Err(ManifestError::NotAnImage { .. })));
+    }
+
+    #[test]
+    fn the_best_platform_is_chosen_and_a_missing_one_is_named() {
+        let with = |os: &str, arch: &str, variant: &str| Descriptor {
+            media_type: OCI_MANIFEST.into(),
+            digest: digest(),
+            size: 1,
+            platform: Some(Platform { os: os.into(), arch: arch.into(), variant: variant.into() }),
+        };
+        let wanted = Platform { os: "linux".into(), arch: "amd64".into(), variant: String::new() };
+        let none = Descriptor { platform: None, ..with("", "", "") };
+        let all = [
+            none.clone(),
+            with("unknown", "unknown", ""),
+            with("linux", "386", ""),
+            with("linux", "amd64", ""),
+        ];
+        assert_eq!(choose(&digest(), &all, &wanted).expect("found"), &all[3]);
+        assert_eq!(choose(&digest(), &all[..3], &wanted).expect("found"), &all[2]);
+        assert_eq!(choose(&digest(), &all[..2], &wanted).expect("found"), &none);
+        let error =
+            choose(&digest(), &[with("linux", "arm64", "v8")], &wanted).expect_err("none").to_string();
+        assert!(error.contains("linux/amd64") && error.contains("linux/arm64/v8"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_document_panics(json in "\\PC{0,200}", kind in proptest::option::of("\\PC{0,40}")) {
+            let _ = read(kind.as_deref(), &json);
+        }
+    }
+}

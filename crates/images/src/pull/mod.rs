@@ -1,0 +1,378 @@
+//! A pull, step by step: resolve, plan, fetch and unpack side by side, commit bottom up, record.
+//!
+//! The image is recorded last, in one transaction, when everything it needs is on the disk. A pull that
+//! fails or is dropped leaves whole, verified layers and blobs, which the next attempt uses and
+//! [`crate::Images::collect`] removes; half ones remove themselves.
+
+pub(crate) mod flight;
+mod layer;
+mod stream;
+
+use crate::auth::Auth;
+use crate::image::{ConfigFile, ImageRecord, chain_ids};
+use crate::index::LayerRecord;
+use crate::manifest::{self, Descriptor, Document, MANIFEST_MAX, ManifestError};
+use crate::platform::Platform;
+use crate::progress::{LayerState, Listeners, Progress};
+use crate::registry::{Fetched, Session};
+use crate::{Inner, blocking};
+use layer::{Layer, Ready, Report};
+use snapshots::ChainId;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use types::digest::Algorithm;
+use types::{Digest, Error, ErrorKind, Reference, Result};
+
+/// Indexes in indexes that are followed.
+const NESTING_MAX: usize = 3;
+
+/// What all parts of one pull share. Blocking work holds it too, so that what a pull needs stays pinned
+/// until the last of its work has ended.
+pub(crate) struct Job {
+    pub inner: Arc<Inner>,
+    pub session: Session,
+    pub listeners: Arc<Listeners>,
+    pin: u64,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.inner.index().unpin(self.pin);
+    }
+}
+
+/// What a reference resolved to.
+struct Resolved {
+    /// Indexes from the outside in, then the manifest.
+    documents: Vec<Fetched>,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+/// Pulls a reference.
+pub(crate) async fn run(
+    inner: Arc<Inner>,
+    reference: Reference,
+    auth: Option<Auth>,
+    listeners: Arc<Listeners>,
+) -> Result<Arc<ImageRecord>> {
+    let name = reference.to_string();
+    // Without parallel unpacking the blobs had to be stored; nothing refers to them now.
+    let discards = !inner.config.keeps_layers() && !inner.snapshotter.parallel();
+    let record = pull(inner.clone(), reference, auth, listeners.clone())
+        .await
+        .map_err(|error| error.context(format!("cannot pull {name}")))?;
+    if discards && let Err(error) = crate::collect::run(inner).await {
+        tracing::warn!(error = %error.chain(), "the unpacked layers could not be discarded");
+    }
+    listeners.tell(&Progress::Done);
+    Ok(record)
+}
+
+async fn pull(
+    inner: Arc<Inner>,
+    reference: Reference,
+    auth: Option<Auth>,
+    listeners: Arc<Listeners>,
+) -> Result<Arc<ImageRecord>> {
+    let session = blocking({
+        let (inner, reference) = (inner.clone(), reference.clone());
+        move || {
+            let config_path = inner.config.registry_config_path.clone();
+            Session::open(inner.transport.clone(), config_path, &reference, auth.as_ref())
+        }
+    })
+    .await?;
+    let pin = inner.index().pin();
+    let job = Arc::new(Job { inner, session, listeners, pin });
+    if let Some(known) = unchanged(&job, &reference).await? {
+        return Ok(known);
+    }
+    let resolved = resolve(&job, &reference).await?;
+    let config_bytes = config(&job, &resolved.config).await?;
+    let file = ConfigFile::parse(&config_bytes)?;
+    let plan = plan(&job, &reference, &resolved, &file)?;
+    let documents = resolved.documents.iter().map(|d| &d.digest).chain([&resolved.config.digest]);
+    let blobs: Vec<Digest> = documents.chain(resolved.layers.iter().map(|l| &l.digest)).cloned().collect();
+    job.need(plan.iter().map(|l| l.chain.clone()).collect::<Vec<_>>(), blobs).await;
+    let committed = fetch(&job, &plan).await?;
+    let record = describe(&job.inner, &reference, &resolved, file, &plan);
+    let id = record.id.clone();
+    let work = job.clone();
+    blocking(move || {
+        let content = &work.inner.content;
+        for document in &resolved.documents {
+            content.write(&document.digest, &document.bytes)?;
+        }
+        content.write(&resolved.config.digest, &config_bytes)?;
+        work.inner.record(record, &committed)
+    })
+    .await?;
+    job.inner.index().by_id(&id).ok_or_else(|| {
+        Error::new(ErrorKind::Cancelled, format!("image {id} was removed while its pull ended"))
+    })
+}
+
+/// The image that is here already, where the registry says that the reference still means it. Asking
+/// first saves the transfer, and a registry's pull quota, and still checks the credentials.
+async fn unchanged(job: &Arc<Job>, reference: &Reference) -> Result<Option<Arc<ImageRecord>>> {
+    if job.inner.index().by_reference(reference).is_none() {
+        return Ok(None);
+    }
+    let digest = match job.session.head(&target(reference)).await {
+        Ok(Some(digest)) => digest,
+        // Not every registry answers HEAD well; GET decides.
+        Ok(None) => return Ok(None),
+        Err(error) if error.condemns_host() => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    let name = format!("{}@{digest}", reference.repository());
+    let Some(known) = job.inner.index().by_name(&name) else { return Ok(None) };
+    job.need(known.chain.clone(), known.blobs.clone()).await;
+    let tag = if reference.digest().is_none() { reference.tagged() } else { None };
+    let work = job.clone();
+    blocking(move || {
+        if !known.chain.iter().all(|layer| work.inner.snapshotter.has_layer(layer)) {
+            return Ok(None);
+        }
+        if let Some(tag) = tag.filter(|tag| !known.names.contains(tag)) {
+            let mut record = ImageRecord::clone(&known);
+            record.names.push(tag);
+            work.inner.record(record, &[])?;
+        }
+        Ok(work.inner.index().by_id(&known.id))
+    })
+    .await
+}
+
+fn target(reference: &Reference) -> String {
+    match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.unwrap_or("latest").to_owned(),
+    }
+}
+
+/// Follows a reference through indexes to the manifest for this machine.
+async fn resolve(job: &Arc<Job>, reference: &Reference) -> Result<Resolved> {
+    let platform = &job.inner.config.platform;
+    let mut documents = Vec::new();
+    let mut current = job.session.manifest(&target(reference)).await?;
+    let mut announced = current.media_type.clone();
+    loop {
+        match manifest::parse(&current.digest, announced.as_deref(), &current.bytes)? {
+            Document::Image { config, layers } => {
+                documents.push(current);
+                return Ok(Resolved { documents, config, layers });
+            }
+            Document::Index(manifests) => {
+                let chosen = manifest::choose(&current.digest, &manifests, platform)?.clone();
+                documents.push(current);
+                if documents.len() > NESTING_MAX {
+                    return Err(ManifestError::TooDeep(NESTING_MAX).into());
+                }
+                current = child(job, &chosen).await?;
+                announced = Some(chosen.media_type).filter(|t| !t.is_empty()).or(current.media_type.clone());
+            }
+        }
+    }
+}
+
+/// The document that an index points to, from the content store or the registry.
+async fn child(job: &Arc<Job>, chosen: &Descriptor) -> Result<Fetched> {
+    if chosen.size > MANIFEST_MAX {
+        let (what, limit) = (format!("the manifest {}", chosen.digest), MANIFEST_MAX);
+        return Err(ManifestError::TooLarge { what, size: chosen.size, limit }.into());
+    }
+    let (work, digest) = (job.clone(), chosen.digest.clone());
+    // A damaged copy is no reason to fail: the registry has it whole.
+    let stored = blocking(move || Ok(work.inner.content.read(&digest, MANIFEST_MAX).ok().flatten())).await?;
+    let fetched = match stored {
+        Some(bytes) => Fetched { bytes, media_type: None, digest: chosen.digest.clone() },
+        None => job.session.manifest(chosen.digest.as_str()).await?,
+    };
+    // Both the index and the registry say what it is; they must agree (CVE-2021-41190).
+    if let Some(header) = &fetched.media_type
+        && !chosen.media_type.is_empty()
+    {
+        manifest::parse(&fetched.digest, Some(header), &fetched.bytes)?;
+    }
+    if fetched.bytes.len() as u64 != chosen.size {
+        return Err(Error::invalid(format!(
+            "the manifest {} has {} bytes, and its index says {}",
+            chosen.digest,
+            fetched.bytes.len(),
+            chosen.size
+        )));
+    }
+    Ok(fetched)
+}
+
+/// The configuration's bytes, verified.
+async fn config(job: &Arc<Job>, d: &Descriptor) -> Result<Vec<u8>> {
+    let (work, digest) = (job.clone(), d.digest.clone());
+    let stored =
+        blocking(move || Ok(work.inner.content.read(&digest, manifest::CONFIG_MAX).ok().flatten())).await?;
+    match stored {
+        Some(bytes) => Ok(bytes),
+        None => Ok(job.session.small_blob(&d.digest, d.size, "the image's configuration").await?),
+    }
+}
+
+/// Pairs the manifest's layers with the configuration's.
+fn plan(job: &Job, reference: &Reference, resolved: &Resolved, file: &ConfigFile) -> Result<Vec<Layer>> {
+    let (layers, diff_ids) = (&resolved.layers, &file.diff_ids);
+    if layers.len() != diff_ids.len() {
+        return Err(ManifestError::LayerCount { diff_ids: diff_ids.len(), layers: layers.len() }.into());
+    }
+    if let Some(other) = diff_ids.iter().find(|d| d.algorithm() != Algorithm::Sha256) {
+        return Err(Error::invalid(format!(
+            "the image names a layer's content by {}; only sha256 can be used there",
+            other.algorithm_name()
+        )));
+    }
+    let config = &file.config;
+    let own = Platform {
+        os: config.os.clone(),
+        arch: config.architecture.clone(),
+        variant: config.variant.clone(),
+    };
+    if !own.os.is_empty() && job.inner.config.platform.preference(&own).is_none() {
+        tracing::warn!(image = %reference, platform = %own, "the image is made for another machine; its programs may not start");
+    }
+    let chain = chain_ids(diff_ids);
+    let plan = layers.iter().zip(diff_ids).enumerate().map(|(at, (descriptor, diff_id))| Layer {
+        descriptor: descriptor.clone(),
+        diff_id: diff_id.clone(),
+        chain: chain[at].clone(),
+        below: chain[..at].iter().rev().cloned().collect(),
+    });
+    let digest = resolved.documents.first().map_or(&resolved.config.digest, |d| &d.digest).clone();
+    job.listeners.tell(&Progress::Resolved {
+        reference: reference.to_string(),
+        digest,
+        layers: layers.len(),
+        bytes: layers.iter().fold(0, |sum, l| sum.saturating_add(l.size)),
+    });
+    Ok(plan.collect())
+}
+
+impl Job {
+    /// Protects what this pull will use, before it is looked whether it is there.
+    async fn need(
+        &self,
+        layers: impl IntoIterator<Item = ChainId> + Send,
+        blobs: impl IntoIterator<Item = Digest> + Send,
+    ) {
+        let _no_collection = self.inner.collecting.lock().await;
+        if let Some(pins) = self.inner.index().pins(self.pin) {
+            pins.layers.extend(layers);
+            pins.blobs.extend(blobs);
+        }
+    }
+}
+
+/// Gets all layers ready side by side, and commits them bottom up as soon as it is their turn.
+async fn fetch(job: &Arc<Job>, plan: &[Layer]) -> Result<Vec<(ChainId, LayerRecord)>> {
+    let downloads = Arc::new(Semaphore::new(job.inner.config.max_concurrent_downloads.max(1)));
+    // Dropping the set, as every error below does, ends the tasks that still run.
+    let mut tasks = JoinSet::new();
+    for (at, layer) in plan.iter().cloned().enumerate() {
+        let (job, downloads) = (job.clone(), downloads.clone());
+        tasks.spawn(async move {
+            let mut report = Report::new(&job.listeners, &layer.descriptor);
+            report.now(0, LayerState::Waiting);
+            // Two pulls that share a layer get it once: the second one waits, and finds it present. No
+            // deadlock: a holder waits only for layers further down.
+            let turn = job.inner.layer_turn(&layer.chain).lock_owned().await;
+            let (work, chain) = (job.clone(), layer.chain.clone());
+            if blocking(move || Ok(work.inner.snapshotter.has_layer(&chain))).await? {
+                report.now(layer.descriptor.size, LayerState::Present);
+                return Ok::<_, Error>((at, None, turn));
+            }
+            let _permit = downloads.acquire().await;
+            let ready = layer::get(&job, &layer).await?;
+            report.now(layer.descriptor.size, LayerState::Unpacked);
+            Ok((at, Some(ready), turn))
+        });
+    }
+    let mut waiting: Vec<_> = plan.iter().map(|_| None).collect();
+    let mut committed = Vec::with_capacity(plan.len());
+    while let Some(done) = tasks.join_next().await {
+        let (at, ready, turn) =
+            done.map_err(|e| Error::with_source(ErrorKind::Internal, "fetching a layer failed", e))??;
+        waiting[at] = Some((ready, turn));
+        while let Some((ready, turn)) = waiting.get_mut(committed.len()).and_then(Option::take) {
+            let layer = plan[committed.len()].clone();
+            let (work, report) = (job.clone(), layer.descriptor.clone());
+            let fresh = ready.is_some();
+            let usage = blocking(move || {
+                let usage = commit(&work, &layer, ready);
+                drop(turn);
+                usage
+            })
+            .await?;
+            if fresh {
+                Report::new(&job.listeners, &report).now(report.size, LayerState::Done);
+            }
+            committed.push(usage);
+        }
+    }
+    Ok(committed)
+}
+
+/// Puts a layer in place; those below are there. Blocks.
+fn commit(job: &Job, layer: &Layer, ready: Option<Ready>) -> Result<(ChainId, LayerRecord)> {
+    let snapshotter = &job.inner.snapshotter;
+    let (draft, unpacked) = match ready {
+        Some(Ready::Draft(draft, unpacked)) => (draft, unpacked),
+        Some(Ready::Stored) => layer::unpack_after_parents(job, layer)?,
+        None => {
+            let known = job.inner.index().layers.get(&layer.chain).copied();
+            let usage = match known {
+                Some(known) => known,
+                None => snapshotter.layer_usage(&layer.chain)?.into(),
+            };
+            return Ok((layer.chain.clone(), usage));
+        }
+    };
+    snapshotter
+        .commit_layer(*draft, &layer.chain, &layer.below, &unpacked)
+        .map_err(|e| e.context(format!("cannot put layer {} in place", layer.descriptor.digest)))?;
+    Ok((layer.chain.clone(), snapshotter.layer_usage(&layer.chain)?.into()))
+}
+
+/// The record of the pulled image.
+fn describe(
+    inner: &Inner,
+    reference: &Reference,
+    resolved: &Resolved,
+    file: ConfigFile,
+    plan: &[Layer],
+) -> ImageRecord {
+    let documents = resolved.documents.iter().map(|d| d.digest.clone());
+    let mut blobs: Vec<Digest> = documents.chain([resolved.config.digest.clone()]).collect();
+    if inner.config.keeps_layers() {
+        blobs.extend(resolved.layers.iter().map(|l| l.digest.clone()));
+    }
+    let outer = resolved.documents.first().map_or(&resolved.config.digest, |d| &d.digest);
+    let manifest = resolved.documents.last().map_or(&resolved.config.digest, |d| &d.digest);
+    ImageRecord {
+        id: resolved.config.digest.clone(),
+        // A reference with a digest names that content; its tag, if any, promises nothing.
+        names: if reference.digest().is_none() {
+            reference.tagged().into_iter().collect()
+        } else {
+            Vec::new()
+        },
+        digests: vec![format!("{}@{outer}", reference.repository())],
+        manifest: manifest.clone(),
+        config: file.config,
+        chain: plan.iter().map(|l| l.chain.clone()).collect(),
+        size: resolved.layers.iter().fold(resolved.config.size, |sum, l| sum.saturating_add(l.size)),
+        created: file.created,
+        pulled_at: types::time::now_nanos(),
+        blobs,
+        pinned: false,
+    }
+}

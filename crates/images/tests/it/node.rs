@@ -1,0 +1,102 @@
+//! A node for a test: metadata, snapshotter and images in a temporary folder on a local disk.
+
+use corten_images::{Images, ImagesConfig, Timeouts};
+use snapshots::Snapshotter;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use store::meta::Meta;
+
+pub struct Node {
+    pub images: Images,
+    pub snapshotter: Arc<dyn Snapshotter>,
+    pub root: PathBuf,
+    settings: Settings,
+    // Last, so that everything in it is closed before it goes.
+    _dir: Option<tempfile::TempDir>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub snapshotter: &'static str,
+    pub discard: bool,
+    /// `hosts.toml` by host.
+    pub hosts: Vec<(String, String)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { snapshotter: "overlayfs", discard: false, hosts: Vec::new() }
+    }
+}
+
+impl Node {
+    pub fn new() -> Node {
+        Node::with(Settings::default())
+    }
+
+    pub fn with_hosts(hosts: &[(&str, &str)]) -> Node {
+        let hosts = hosts.iter().map(|(h, t)| ((*h).to_owned(), (*t).to_owned())).collect();
+        Node::with(Settings { hosts, ..Settings::default() })
+    }
+
+    pub fn with(settings: Settings) -> Node {
+        // On /var/tmp, for an overlay cannot lie on every file system that /tmp may be.
+        let dir = tempfile::Builder::new().prefix("images-test-").tempdir_in("/var/tmp").expect("temp dir");
+        let root = dir.path().to_owned();
+        Node::open(root, settings, Some(dir))
+    }
+
+    fn open(root: PathBuf, settings: Settings, dir: Option<tempfile::TempDir>) -> Node {
+        for (host, text) in &settings.hosts {
+            let folder = root.join("certs.d").join(host);
+            std::fs::create_dir_all(&folder).expect("folder");
+            std::fs::write(folder.join("hosts.toml"), text).expect("hosts.toml");
+        }
+        let meta = Arc::new(Meta::open(&root.join("meta.redb")).expect("meta"));
+        let snapshotter =
+            snapshots::open(settings.snapshotter, &root.join("snapshots")).expect("snapshotter");
+        let config = ImagesConfig {
+            registry_config_path: Some(root.join("certs.d")),
+            discard_unpacked_layers: settings.discard,
+            timeouts: Timeouts {
+                connect: Duration::from_secs(2),
+                headers: Duration::from_secs(3),
+                idle: Duration::from_millis(700),
+            },
+            ..ImagesConfig::new(&root)
+        };
+        let images = Images::open(config, meta, snapshotter.clone()).expect("images");
+        Node { images, snapshotter, root, settings, _dir: dir }
+    }
+
+    /// The same node after its daemon was started again.
+    pub fn restarted(self) -> Node {
+        let Node { images, snapshotter, root, settings, _dir } = self;
+        drop((images, snapshotter));
+        Node::open(root, settings, _dir)
+    }
+
+    /// The files of a folder of the content store.
+    pub fn content(&self, folder: &str) -> Vec<String> {
+        let path = self.root.join("content").join(folder);
+        let entries = std::fs::read_dir(path).expect("list");
+        entries.map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// What a file of an image holds, looked up from the topmost layer down.
+    pub fn file(&self, image: &corten_images::ImageRecord, path: &str) -> Option<String> {
+        let layers = self.images.layers(image);
+        let source = self.snapshotter.prepare("reader", &layers).expect("prepare");
+        let found = match &source {
+            container::plan::RootSource::Overlay { lower, .. } => {
+                lower.iter().find_map(|l| std::fs::read_to_string(format!("{l}/{path}")).ok())
+            }
+            container::plan::RootSource::Directory(dir) => {
+                std::fs::read_to_string(format!("{dir}/{path}")).ok()
+            }
+        };
+        self.snapshotter.remove("reader").expect("remove");
+        found
+    }
+}

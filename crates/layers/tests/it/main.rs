@@ -1,0 +1,16 @@
+//! What unpacking promises, on the real file system, as root.
+//!
+//! Every test has a directory of its own with a sentinel beside the root: whatever an archive tries, the
+//! sentinel stays as it was.
+
+extern crate corten_layers as layers;
+
+mod builder;
+mod format;
+mod fuzz;
+mod golden;
+mod hostile;
+mod oracle;
+mod sandbox;
+mod settling;
+mod whiteouts;

@@ -1,0 +1,92 @@
+//! Which process is meant: a number alone may be another's by now, so its start time goes with it.
+//! Never signals by number.
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+use types::{Error, ErrorKind, Result};
+
+/// One process of this machine, for its whole life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its number.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat` (proc(5)), in clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl Identity {
+    /// Of a process that is our child, so that the number is still its.
+    pub fn of(pid: i32) -> Result<Self> {
+        let (_, start_time) = stat(pid).ok_or_else(|| {
+            Error::internal(format!("cannot read /proc/{pid}/stat of the new process; is /proc mounted?"))
+        })?;
+        Ok(Self { pid, start_time })
+    }
+
+    /// Whether it runs: one that ended and was not waited for does not.
+    pub fn alive(&self) -> bool {
+        stat(self.pid)
+            .is_some_and(|(state, start)| start == self.start_time && !matches!(state, 'Z' | 'X' | 'x'))
+    }
+
+    /// A descriptor of it; `None` when it ended.
+    pub fn open(&self) -> Option<OwnedFd> {
+        let fd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        // The descriptor is of whoever has the number; the check after it tells whether that is the one.
+        self.alive().then_some(fd)
+    }
+
+    /// Sends a signal; false when it ended.
+    pub fn signal(&self, signal: i32) -> Result<bool> {
+        let Some(fd) = self.open() else { return Ok(false) };
+        match sys::signal::send(fd.as_fd(), signal) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(false),
+            Err(error) => Err(Error::with_source(
+                ErrorKind::Internal,
+                format!("cannot send signal {signal} to process {}", self.pid),
+                error,
+            )),
+        }
+    }
+}
+
+/// State letter and start time.
+fn stat(pid: i32) -> Option<(char, u64)> {
+    let mut text = Vec::new();
+    // About 350 bytes in truth.
+    std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.take(8192).read_to_end(&mut text).ok()?;
+    parse(&String::from_utf8_lossy(&text))
+}
+
+/// The program's name in the second field may have blanks and parentheses, so the last `)` counts.
+fn parse(text: &str) -> Option<(char, u64)> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    // `state` is field 3.
+    Some((state, fields.nth(22 - 4)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_another_start_time_is_another_process() {
+        let own = Identity::of(std::process::id() as i32).expect("own");
+        assert!(own.alive());
+        assert!(!Identity { start_time: own.start_time + 1, ..own }.alive());
+        assert!(Identity { start_time: 1, ..own }.open().is_none());
+    }
+
+    #[test]
+    fn a_hostile_name_does_not_shift_the_fields() {
+        let fields: String = (4..=52).map(|n| format!(" {n}")).collect();
+        assert_eq!(parse(&format!("7 (a) Z 1 (b)) S{fields}\n")), Some(('S', 22)));
+        assert_eq!(parse("7 (a) S 1 2"), None);
+        assert_eq!(parse(""), None);
+    }
+}

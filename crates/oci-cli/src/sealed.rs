@@ -1,0 +1,76 @@
+//! This program runs from a sealed copy of itself in memory wherever it becomes a container's process, so
+//! that nobody in a container can overwrite the file on the node through `/proc/PID/exe` (CVE-2019-5736).
+
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
+use types::{Error, ErrorKind, Result};
+
+const SEALS: SealFlags =
+    SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
+
+/// Starts over from a sealed copy, unless this is one already. Of the caller's descriptors only the standard
+/// ones and `preserve_fds` more come along: a container that waits for its start would keep the others open.
+pub fn protect(preserve_fds: u32) -> Result<()> {
+    let fail = |what: &str, errno: Errno| {
+        Error::with_source(
+            ErrorKind::Internal,
+            format!("{what}, which keeps the container from changing this program; nothing was started"),
+            std::io::Error::from(errno),
+        )
+    };
+    let own = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| fail("cannot open this program's own file", errno))?;
+    // A file of a disk answers EINVAL; one of a tmpfs has the seal against seals only (fcntl(2)).
+    if rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SEALS)) {
+        // The kernel named us after the descriptor.
+        let _ = rustix::thread::set_name(c"corten-oci");
+        return Ok(());
+    }
+    let copy = copy(&own).map_err(|errno| fail("cannot copy this program to memory", errno))?;
+    let path = CString::new(format!("/proc/self/fd/{}", copy.as_raw_fd()))
+        .map_err(|_| Error::internal("a number has a NUL byte"))?;
+    let strings = |list: Vec<OsString>| {
+        // What the kernel gave as a string has no NUL byte inside.
+        list.into_iter().filter_map(|text| CString::new(text.into_vec()).ok()).collect::<Vec<_>>()
+    };
+    let env = std::env::vars_os()
+        .map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            name
+        })
+        .collect();
+    let image = sys::process::Image::new(strings(std::env::args_os().collect()), strings(env));
+    sys::process::close_on_exec_from(preserve_fds.saturating_add(3)).map_err(|e| {
+        Error::with_source(ErrorKind::Internal, "cannot close the caller's other descriptors", e)
+    })?;
+    let error = image.exec(&path);
+    Err(Error::with_source(
+        ErrorKind::Internal,
+        "cannot execute this program's copy in memory, which keeps the container from changing it; is vm.memfd_noexec 2?",
+        error,
+    ))
+}
+
+fn copy(own: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // The flag is there since Linux 6.3, and needed where vm.memfd_noexec is 1.
+    let copy = match rustix::fs::memfd_create("corten-oci", flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create("corten-oci", flags)?,
+        other => other?,
+    };
+    let size = u64::try_from(rustix::fs::fstat(own)?.st_size).map_err(|_| Errno::FBIG)?;
+    let mut at = 0;
+    while at < size {
+        let left = usize::try_from(size - at).unwrap_or(usize::MAX).min(1 << 30);
+        let sent = rustix::fs::sendfile(&copy, own, Some(&mut at), left)?;
+        if sent == 0 {
+            return Err(Errno::IO);
+        }
+    }
+    rustix::fs::fcntl_add_seals(&copy, SEALS)?;
+    Ok(copy)
+}

@@ -1,0 +1,66 @@
+//! A terminal's master comes over the console socket.
+
+use super::Place;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::json;
+use std::io::{IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+
+fn master(listener: &UnixListener) -> (String, OwnedFd) {
+    let (socket, _) = listener.accept().unwrap();
+    let mut name = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got =
+        recvmsg(&socket, &mut [IoSliceMut::new(&mut name)], &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    (String::from_utf8_lossy(&name[..got.bytes]).into_owned(), fd.unwrap())
+}
+
+fn read_all(master: OwnedFd) -> String {
+    let mut bytes = Vec::new();
+    // The end of a terminal whose last process ended is EIO (pty(7)).
+    let _ = std::fs::File::from(master).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn the_master_of_a_terminal_goes_over_the_console_socket() {
+    let Some(place) = Place::running("terminal", &["sh", "-c", "tty; test -t 0 && echo yes"]) else { return };
+    place.edit(|config| config["process"]["terminal"] = json!(true));
+    // Longer than a socket's name may be.
+    let deep = place.dir.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    let path = deep.join("console");
+    let here = std::fs::File::open(&deep).unwrap();
+    let listener = {
+        use std::os::fd::AsRawFd;
+        UnixListener::bind(format!("/proc/self/fd/{}/console", here.as_raw_fd())).unwrap()
+    };
+    // Its pipes end with `create`, although the container waits: containerd reads them to the end.
+    let created = place.run(&["create", "--console-socket", path.to_str().unwrap(), &place.id]);
+    assert!(created.status.success(), "{created:?}");
+    assert_eq!(place.status(), "created");
+    let (name, fd) = master(&listener);
+    assert!(name.starts_with("/dev/pts/"), "{name}");
+    place.good(&["start", &place.id]);
+    let text = read_all(fd);
+    assert!(text.contains("/dev/pts/") && text.contains("yes"), "{text:?}");
+    place.await_status("stopped");
+    place.good(&["delete", &place.id]);
+    place.edit(|config| {
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["sleep", "100"]);
+    });
+    place.good(&["run", "-d", &place.id]);
+    place.good(&["exec", "-d", "-t", "--console-socket", path.to_str().unwrap(), &place.id, "tty"]);
+    let (_, fd) = master(&listener);
+    assert!(read_all(fd).contains("/dev/pts/"));
+    place.good(&["delete", "-f", &place.id]);
+    place.assert_nothing_left();
+}

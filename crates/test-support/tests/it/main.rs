@@ -1,0 +1,3 @@
+//! The registries against each other: what is pushed is what is served.
+
+mod registry;

@@ -1,0 +1,7 @@
+//! The programs as a user has them, on the real kernel, with images from Debian's registry on loopback.
+
+mod daemon;
+mod node;
+mod restart;
+mod run;
+mod verbs;
