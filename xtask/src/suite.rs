@@ -29,7 +29,12 @@ pub fn command(arguments: &[&str]) -> Result<(), String> {
 fn all(steps: &mut Steps, allowed: bool, filter: Option<&str>) -> Result<(), String> {
     steps.run("packages", || install::packages(allowed))?;
     if filter.is_none() {
-        steps.run("format", || run(&mut cargo(&["fmt", "--all", "--check"]), "Run `cargo fmt --all`."))?;
+        steps.run("format", || {
+            run(
+                &mut cargo(&["fmt", "--all", "--", "--check", "-l"]),
+                "Run `cargo fmt --all`; it changes the files named above.",
+            )
+        })?;
         steps.run("structure", check::all)?;
         steps.run("clippy", || {
             let arguments = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];

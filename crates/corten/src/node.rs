@@ -69,7 +69,9 @@ fn parts(config: &Config, default_network: bool) -> Result<Parts> {
             builtin_plugins: network.builtin_plugins,
             default_network: network.default_network.unwrap_or(default_network),
             subnet: network.subnet.clone(),
-            state: config.state.join("network"),
+            // Below the root, not the state: an address that host-local keeps on disk outlives a reboot, and so must
+            // the record by which it is given back.
+            state: config.root.join("network"),
             max_conf: 1 << 20,
             plugin_timeout: Duration::from_secs(60),
         })?,

@@ -139,6 +139,7 @@ impl Engine {
     /// The last call: drains, and where no pod is left gives back the cgroup that held them.
     pub async fn close(&self) -> Result<()> {
         self.drain().await;
+        self.0.parts.network.settled().await;
         if !self.0.registry.pods().is_empty() {
             return Ok(());
         }

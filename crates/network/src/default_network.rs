@@ -12,7 +12,7 @@ use std::path::Path;
 pub const NAME: &str = "default";
 
 /// Where the daemon's network state is by default; its bridge has the plain name.
-const USUAL_STATE: &str = "/run/corten/network";
+const USUAL_STATE: &str = "/var/lib/corten/network";
 
 /// The bridge's name: `corten0`, and for a daemon with another state folder one that follows from
 /// the folder, so that several daemons of a node do not share a bridge.
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn daemons_with_other_state_folders_have_other_bridges() {
-        assert_eq!(bridge_name(Path::new("/run/corten/network")), "corten0");
+        assert_eq!(bridge_name(Path::new("/var/lib/corten/network")), "corten0");
         let (a, b) = (bridge_name(Path::new("/tmp/a/network")), bridge_name(Path::new("/tmp/b/network")));
         assert!(a != b && crate::netlink::link::valid_name(&a), "{a} {b}");
     }

@@ -1,5 +1,5 @@
 //! Which nf_tables tables and bridges this daemon made, and what the tables say. The names are
-//! written to `<state>/made` before the things are made, so that a later process finds and removes
+//! written to `made` in the network's folder before the things are made, so that a later process finds and removes
 //! them when they are empty. Nothing that is not written there is ever deleted.
 
 use crate::files;
@@ -29,7 +29,7 @@ struct State {
 }
 
 impl NatTables {
-    /// Opens `<state>/made`.
+    /// Opens `made` in the network's folder.
     pub fn open(state: &Path) -> Result<Self, Errno> {
         Ok(Self { made: files::directory(&state.join("made"), 0o700)?, tables: Mutex::default() })
     }

@@ -34,7 +34,8 @@ pub struct NetworkConfig {
     pub default_network: bool,
     /// The default network's subnet, or several separated by commas.
     pub subnet: String,
-    /// `<state>/network`: records of attachments, and the default network's addresses.
+    /// The network's own folder: records of attachments, and the default network's addresses. It has to outlive a
+    /// reboot where a configured network keeps its addresses on disk.
     pub state: PathBuf,
     /// The largest configuration file that is read, bytes.
     pub max_conf: u64,
@@ -50,7 +51,7 @@ impl Default for NetworkConfig {
             builtin_plugins: true,
             default_network: true,
             subnet: "10.88.0.0/16".to_owned(),
-            state: "/run/corten/network".into(),
+            state: "/var/lib/corten/network".into(),
             max_conf: 1024 * 1024,
             plugin_timeout: Duration::from_secs(60),
         }

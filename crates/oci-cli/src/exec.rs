@@ -18,9 +18,6 @@ use std::path::{Path, PathBuf};
 use types::reference::shorten;
 use types::{Error, ErrorKind, Result};
 
-/// SIGKILL.
-const KILL: i32 = 9;
-
 /// The verb. In the foreground the answer is the program's exit code.
 pub fn exec(context: &Context, asked: &Exec) -> Result<u8> {
     let id = ContainerName::parse(&asked.id)?;
@@ -68,7 +65,7 @@ pub fn exec(context: &Context, asked: &Exec) -> Result<u8> {
         .and_then(|()| pid_file::write(asked.pid_file.as_deref(), own.pid));
     if let Err(error) = started {
         // It may wait for a terminal that nobody took, or run without a pid file.
-        let _ = own.signal(KILL);
+        let _ = own.end();
         return Err(error.context(format!("exec in container {:?} failed", record.id)));
     }
     match foreground {

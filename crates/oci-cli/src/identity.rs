@@ -1,11 +1,16 @@
 //! Which process is meant: a number alone may be another's by now, so its start time goes with it.
 //! Never signals by number.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use types::{Error, ErrorKind, Result};
+
+/// SIGKILL.
+const KILL: i32 = 9;
 
 /// One process of this machine, for its whole life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,12 +43,38 @@ impl Identity {
         self.alive().then_some(fd)
     }
 
+    /// Kills it and waits until it ended, be it our child or not; 10 s at most.
+    pub fn end(&self) -> Result<()> {
+        let Some(fd) = self.open() else { return Ok(()) };
+        let fail = |what: &str, error: std::io::Error| {
+            Error::with_source(ErrorKind::Internal, format!("cannot {what} process {}", self.pid), error)
+        };
+        match sys::signal::send(fd.as_fd(), KILL) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(()),
+            Err(error) => return Err(fail("kill", error)),
+        }
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        // A pidfd is readable from the end on, before anybody has waited for it (pidfd_open(2)).
+        match retry_on_intr(|| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&patience))) {
+            Ok(0) => Err(Error::new(
+                ErrorKind::DeadlineExceeded,
+                format!(
+                    "process {} does not end although it was killed; does it hang in a dead mount?",
+                    self.pid
+                ),
+            )),
+            Ok(_) => Ok(()),
+            Err(errno) => Err(fail("wait for", errno.into())),
+        }
+    }
+
     /// Sends a signal; false when it ended.
     pub fn signal(&self, signal: i32) -> Result<bool> {
         let Some(fd) = self.open() else { return Ok(false) };
         match sys::signal::send(fd.as_fd(), signal) {
             Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(false),
             Err(error) => Err(Error::with_source(
                 ErrorKind::Internal,
                 format!("cannot send signal {signal} to process {}", self.pid),

@@ -4,6 +4,7 @@
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
+use rustix::process::DumpableBehavior;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use types::{Error, ErrorKind, Result};
@@ -27,7 +28,10 @@ pub fn protect(preserve_fds: u32) -> Result<()> {
     if rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SEALS)) {
         // The kernel named us after the descriptor.
         let _ = rustix::thread::set_name(c"corten-oci");
-        return Ok(());
+        // Our children are in a container before they execute its program: nobody there may trace them or
+        // look at their descriptors (CVE-2016-9962). The exec makes them as any process again.
+        return rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|errno| fail("cannot hide this process from tracers", errno));
     }
     let copy = copy(&own).map_err(|errno| fail("cannot copy this program to memory", errno))?;
     let path = CString::new(format!("/proc/self/fd/{}", copy.as_raw_fd()))

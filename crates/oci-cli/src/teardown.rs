@@ -7,11 +7,7 @@ use crate::log::Log;
 use crate::record::Record;
 use cgroups::{Cgroups, Group};
 use oci_spec::runtime::Spec;
-use rustix::process::{Pid, WaitOptions, waitpid};
 use types::{Error, Result};
-
-/// SIGKILL.
-const KILL: i32 = 9;
 
 /// The container's group; `None` when it is gone.
 pub fn group(record: &Record) -> Result<Option<Group>> {
@@ -27,11 +23,7 @@ pub fn everything(folder: &Folder, record: &Record, spec: Option<&Spec>, log: &L
         }
     };
     if let Some(process) = &record.process {
-        note(process.signal(KILL).map(|_| ()));
-        // Where it is our own child (a creation that failed) it has to be waited for; else this is ECHILD.
-        if let Some(pid) = Pid::from_raw(process.pid) {
-            let _ = waitpid(Some(pid), WaitOptions::empty());
-        }
+        note(process.end());
     }
     note(end_group(record));
     if errors.is_empty()

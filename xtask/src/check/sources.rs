@@ -18,8 +18,10 @@ pub struct Source {
 /// Every `.rs` file of the workspace, without what cargo builds.
 pub fn files(root: &Path) -> Result<Vec<Source>, String> {
     let mut found = Vec::new();
-    for folder in ["crates", "examples", "xtask"] {
-        walk(&root.join(folder), &mut found)?;
+    for folder in ["crates", "examples", "tests", "xtask"] {
+        if root.join(folder).is_dir() {
+            walk(&root.join(folder), &mut found)?;
+        }
     }
     found.sort();
     let source = |path: PathBuf| -> Result<Source, String> {

@@ -21,8 +21,8 @@ conf_dir = "/etc/cni/net.d"
 # Where CNI plugin programs are looked for, in order.
 bin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
 
-# Run loopback, bridge, host-local, portmap, bandwidth, firewall and tuning in this process instead of
-# executing programs. Set false to use the programs of bin_dirs for these too.
+# Run loopback, bridge, host-local and portmap in this process instead of executing programs; one of them that
+# uses an option we do not know is executed all the same. Set false to execute them always.
 builtin_plugins = true
 
 # Make a bridge network when conf_dir holds no configuration. Unset: the daemon does not, because the
@@ -38,7 +38,8 @@ subnet = "10.88.0.0/16"
 config_path = "/etc/corten/certs.d"
 
 [streaming]
-# Where the kubelet fetches exec, attach and port-forward streams. Loopback only; port 0 takes a free port.
+# Where the kubelet will fetch exec, attach and port-forward streams. Streams are not served yet: the value is
+# checked (loopback only) and has no effect.
 address = "127.0.0.1:0"
 
 [cgroups]

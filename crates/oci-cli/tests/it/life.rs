@@ -37,7 +37,7 @@ fn a_container_goes_through_its_states_and_leaves_nothing() {
     assert!(place.bad(1, &["start", &place.id]).contains("runs already"));
     assert!(place.bad(1, &["delete", &place.id]).contains("not stopped"));
     let pids: Vec<i32> = serde_json::from_str(&place.good(&["ps", "--format", "json", &place.id])).unwrap();
-    assert!(pids.iter().any(|pid| Value::from(*pid) == state["pid"]), "{pids:?} {state}");
+    assert!(pids.iter().any(|pid| *pid == state["pid"]), "{pids:?} {state}");
     assert_eq!(place.good(&["list", "-q"]), format!("{}\n", place.id));
     assert!(place.good(&["list"]).contains(" running "));
     let list: Value = serde_json::from_str(&place.good(&["list", "-f", "json"])).unwrap();

@@ -3,6 +3,9 @@
 use super::Place;
 use serde_json::{Value, json};
 
+/// Words of the refusal, and what is changed in the specification.
+type Case = (&'static str, Box<dyn Fn(&mut Value)>);
+
 #[test]
 fn hostile_ids_never_become_paths() {
     let Some(place) = Place::running("ids", &["true"]) else { return };
@@ -39,7 +42,7 @@ fn errors_are_records_in_the_log() {
 fn parts_of_a_specification_that_are_not_built_are_refused_by_name() {
     let Some(place) = Place::running("unbuilt", &["true"]) else { return };
     let original = std::fs::read(place.bundle().join("config.json")).unwrap();
-    let cases: Vec<(&str, Box<dyn Fn(&mut Value)>)> = vec![
+    let cases: Vec<Case> = vec![
         (
             "linux.namespaces user",
             Box::new(|c| {
@@ -106,7 +109,7 @@ fn parts_of_a_specification_that_are_not_built_are_refused_by_name() {
 fn launches_that_fail_take_everything_back() {
     let Some(place) = Place::new("launch") else { return };
     let original = std::fs::read(place.bundle().join("config.json")).unwrap();
-    let cases: Vec<(&str, Box<dyn Fn(&mut Value)>)> = vec![
+    let cases: Vec<Case> = vec![
         ("executable file not found in $PATH", Box::new(|c| c["process"]["args"] = json!(["nothing"]))),
         ("permission denied", Box::new(|c| c["process"]["args"] = json!(["/etc"]))),
         ("does not exist", Box::new(|c| c["root"]["path"] = json!("missing"))),

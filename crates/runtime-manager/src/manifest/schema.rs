@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn the_page_of_fields_is_what_the_table_says() {
         let page = page();
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("FIELDS.md");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/PODS.md");
         if std::env::var_os("BLESS").is_some() {
             std::fs::write(&path, &page).unwrap();
         }
@@ -256,7 +256,7 @@ mod tests {
     fn page() -> String {
         let mut text = String::from(
             "# Fields of a pod that `corten run` takes\n\n\
-             Made from the table in `src/manifest/schema.rs`. A field that is not listed is refused with its path;\n\
+             Made from the table in `crates/runtime-manager/src/manifest/schema.rs`. A field that is not listed is refused with its path;\n\
              nothing is ignored in silence. `corten run --fields` prints the same list.\n\n\
              - A pod without a `seccompProfile` gets the runtime's default one (the kubelet does so with `seccompDefault: true`).\n\
              - `dnsPolicy: ClusterFirst` without a cluster is the machine's own resolver.\n\

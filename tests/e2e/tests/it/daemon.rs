@@ -8,7 +8,8 @@ use std::process::Command;
 #[test]
 fn one_instance_per_root() {
     let Some(node) = Node::serving() else { return };
-    let second = Command::new(corten()).args(["daemon", "--config"]).arg(node.config()).output().expect("runs");
+    let second =
+        Command::new(corten()).args(["daemon", "--config"]).arg(node.config()).output().expect("runs");
     assert!(!second.status.success());
     let said = text(&second.stderr);
     assert!(said.contains("locked by") && said.contains(&node.pid().to_string()), "{said}");
@@ -19,7 +20,8 @@ fn one_instance_per_root() {
 #[test]
 fn folders_and_socket_are_the_owners_alone() {
     let Some(node) = Node::serving() else { return };
-    let mode = |path: std::path::PathBuf| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    let mode =
+        |path: std::path::PathBuf| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(node.temp.root()), 0o700);
     assert_eq!(mode(node.temp.state()), 0o700);
     assert_eq!(mode(node.temp.state().join("corten.sock")), 0o600);
@@ -42,7 +44,8 @@ fn readiness_is_told_to_the_service_manager() {
     let count = socket.recv(&mut buffer).expect("told");
     assert_eq!(&buffer[..count], b"READY=1");
     assert!(node.verb(&["version"]).status.success(), "ready means that it answers");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).expect("signal");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM)
+        .expect("signal");
     assert!(daemon.wait().expect("waited").success());
     node.assert_nothing_left();
 }

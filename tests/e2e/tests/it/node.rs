@@ -17,6 +17,8 @@ pub struct Node {
     pub registry: Registry,
     baseline: Baseline,
     daemon: Option<Child>,
+    /// How every address of its pods begins.
+    prefix: String,
 }
 
 impl Node {
@@ -34,7 +36,8 @@ impl Node {
         let registry = Registry::start().expect("the registry starts");
         registry.push("busybox", "1", &test_support::image::busybox().expect("busybox")).expect("pushed");
         let number = (std::process::id() * 7 + SUBNETS.fetch_add(1, Ordering::Relaxed)) % 250;
-        let subnet = format!("10.{}.{}.0/24", 100 + (std::process::id() / 250) % 100, number);
+        let prefix = format!("10.{}.{number}.", 100 + (std::process::id() / 250) % 100);
+        let subnet = format!("{prefix}0/24");
         let config = format!(
             "root = {:?}\nstate = {:?}\n[network]\nconf_dir = {:?}\ndefault_network = true\nsubnet = {subnet:?}\n[log]\nlevel = \"debug\"\n",
             temp.root(),
@@ -43,9 +46,11 @@ impl Node {
         );
         std::fs::write(config_file(&temp), config).expect("configuration");
         let state = temp.state();
-        let watch = Watch::root(temp.path()).named(cgroup_name(&state)).empty(temp.root().join("snapshots/overlayfs/containers"));
+        let watch = Watch::root(temp.path())
+            .named(cgroup_name(&state))
+            .empty(temp.root().join("snapshots/overlayfs/containers"));
         let baseline = Baseline::take(watch).expect("baseline");
-        Some(Self { temp, registry, baseline, daemon: None })
+        Some(Self { temp, registry, baseline, daemon: None, prefix })
     }
 
     /// The same with a daemon that answers.
@@ -56,7 +61,11 @@ impl Node {
     }
 
     pub fn start(&mut self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.temp.path().join("daemon.log")).expect("log");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.temp.path().join("daemon.log"))
+            .expect("log");
         let child = Command::new(corten())
             .args(["daemon", "--config"])
             .arg(self.config())
@@ -95,7 +104,10 @@ impl Node {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(corten());
         command
-            .env("CONTAINER_RUNTIME_ENDPOINT", format!("unix://{}", self.temp.state().join("corten.sock").display()))
+            .env(
+                "CONTAINER_RUNTIME_ENDPOINT",
+                format!("unix://{}", self.temp.state().join("corten.sock").display()),
+            )
             .env("CORTEN_CONFIG", self.config())
             .args(words)
             .stdin(Stdio::null());
@@ -160,7 +172,8 @@ impl Node {
 
     /// One field of `inspect`.
     pub fn status(&self, id: &str, field: &str) -> serde_json::Value {
-        let json: serde_json::Value = serde_json::from_str(&self.ok(&["inspect", "-o", "json", id])).expect("JSON");
+        let json: serde_json::Value =
+            serde_json::from_str(&self.ok(&["inspect", "-o", "json", id])).expect("JSON");
         json["status"][field].clone()
     }
 
@@ -177,9 +190,14 @@ impl Node {
         assert!(self.end_daemon(Signal::TERM), "the daemon ended badly: {}", tail(&self.daemon_log()));
         let left = self.baseline.diff_within(Duration::from_secs(5)).expect("kernel");
         assert!(left.is_empty(), "left behind: {left:#?}\n{}", tail(&self.daemon_log()));
-        let rules = Command::new("nft").args(["list", "tables"]).output().map(|o| text(&o.stdout)).unwrap_or_default();
-        let bridge = format!("corten-{}", &cgroup_name(&self.temp.state())[7..11]);
-        assert!(!rules.contains(&bridge) && !Path::new("/sys/class/net").join(&bridge).exists(), "{rules}");
+        // The subnet is this node's alone: no address, route or rule may speak of it any more.
+        for (program, words) in
+            [("ip", vec!["-o", "address"]), ("ip", vec!["route"]), ("nft", vec!["list", "ruleset"])]
+        {
+            let said =
+                Command::new(program).args(&words).output().map(|o| text(&o.stdout)).unwrap_or_default();
+            assert!(!said.contains(&self.prefix), "{program} {words:?} still has {}: {said}", self.prefix);
+        }
     }
 }
 
@@ -216,6 +234,10 @@ fn tail(log: &str) -> String {
 
 /// The node's top cgroup, as `corten` names it by its state folder.
 fn cgroup_name(state: &Path) -> String {
-    let hash = state.as_os_str().as_encoded_bytes().iter().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193));
+    let hash = state
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193));
     format!("corten-{hash:08x}")
 }

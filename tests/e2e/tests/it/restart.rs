@@ -8,7 +8,8 @@ use std::time::Duration;
 fn a_killed_daemon_loses_no_pod_no_exit_and_no_line() {
     let Some(mut node) = Node::serving() else { return };
     node.ok(&["pull", &node.busybox()]);
-    let (pod, lasting) = node.container("lasting", "i=0; while [ $i -lt 100000 ]; do echo line $i; i=$((i+1)); done; sleep 1000");
+    let (pod, lasting) = node
+        .container("lasting", "i=0; while [ $i -lt 100000 ]; do echo line $i; i=$((i+1)); done; sleep 1000");
     let (_, ending) = node.container("ending", "sleep 0.5; exit 42");
     let ip = node.ok(&["inspectp", "-o", "json", &pod]);
     node.end_daemon(Signal::KILL);

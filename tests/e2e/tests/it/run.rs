@@ -53,7 +53,8 @@ fn a_pod_runs_to_its_end_with_its_output_and_exit_code() {
 #[test]
 fn without_a_daemon_the_engine_runs_in_the_process() {
     let Some(node) = Node::new() else { return };
-    let output = node.command(&["run", &pod(&node)]).env_remove("CONTAINER_RUNTIME_ENDPOINT").output().expect("runs");
+    let output =
+        node.command(&["run", &pod(&node)]).env_remove("CONTAINER_RUNTIME_ENDPOINT").output().expect("runs");
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(3), "{out}{err}");
     assert!(out.contains("from-init") && out.contains("seen"), "{out}{err}");
@@ -74,7 +75,8 @@ fn a_web_server_answers_on_the_pods_address_and_on_the_nodes_port() {
     );
     node.ok(&["run", "--detach", &file]);
     let id = node.ok(&["pods", "-q"]);
-    let json: serde_json::Value = serde_json::from_str(&node.ok(&["inspectp", "-o", "json", &id])).expect("JSON");
+    let json: serde_json::Value =
+        serde_json::from_str(&node.ok(&["inspectp", "-o", "json", &id])).expect("JSON");
     let ip = json["status"]["network"]["ip"].as_str().expect("an address").to_owned();
     assert!(fetch(&format!("{ip}:80")).contains("200 OK"));
     assert!(fetch(&format!("127.0.0.1:{port}")).contains("200 OK"));
@@ -89,7 +91,10 @@ fn fetch(address: &str) -> String {
         if let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
             let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
             let mut answer = String::new();
-            if stream.write_all(b"GET / HTTP/1.0\r\n\r\n").is_ok() && stream.read_to_string(&mut answer).is_ok() && !answer.is_empty() {
+            if stream.write_all(b"GET / HTTP/1.0\r\n\r\n").is_ok()
+                && stream.read_to_string(&mut answer).is_ok()
+                && !answer.is_empty()
+            {
                 return answer;
             }
         }
