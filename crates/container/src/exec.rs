@@ -58,5 +58,5 @@ fn become_process(
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .tried(|| "cannot open the container's root".into())?;
     let who = user::resolve(&root, &plan.process.user)?;
-    finish(&plan.process, &who, &inherited.stdio, &null, detached, report)
+    finish(&plan.process, &who, &inherited.stdio, &null, None, detached, report)
 }

@@ -83,8 +83,9 @@ fn become_container(
     masks::freeze(rootfs.as_fd(), &plan.readonly_paths)?;
     masks::hide(rootfs.as_fd(), null.as_fd(), &plan.masked_paths)?;
     root::enter(&rootfs, &plan.root)?;
-    drop(rootfs);
-    finish(&plan.process, &who, &inherited.stdio, &null, detached, report)
+    // Only `/dev` mounts of ours get a console; an image's own `/dev` stays as it is.
+    let console = plan.dev_links.then_some(rootfs);
+    finish(&plan.process, &who, &inherited.stdio, &null, console, detached, report)
 }
 
 /// Reads a plan from its memory file; the child does so, to keep the supervisor's heap small.
@@ -170,11 +171,15 @@ pub(crate) fn finish(
     who: &user::Resolved,
     stdio: &Stdio,
     null: &OwnedFd,
+    console: Option<OwnedFd>,
     detached: Option<&Detached>,
     report: &Sender,
 ) -> Step<std::convert::Infallible> {
     let terminal =
         if process.terminal { Some(stdio::open_terminal(process.console_size, who.user.uid)?) } else { None };
+    if let (Some(_), Some(root)) = (&terminal, console) {
+        stdio::bind_console(&root)?;
+    }
     if terminal.is_none() {
         stdio::install(stdio, null)?;
         give_stdio(who.user.uid);

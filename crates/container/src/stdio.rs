@@ -38,6 +38,7 @@ pub fn open_terminal(size: Option<(u16, u16)>, uid: u32) -> Step<OwnedFd> {
     };
     let master = open("/dev/pts/ptmx")
         .tried(|| "cannot open /dev/pts/ptmx for the terminal; is devpts mounted?".into())?;
+    check_multiplexer(&master)?;
     let name = rustix::pty::ptsname(&master, Vec::new()).tried(|| "cannot name the terminal".into())?;
     rustix::pty::unlockpt(&master).tried(|| "cannot unlock the terminal".into())?;
     let slave = rustix::pty::ioctl_tiocgptpeer(
@@ -58,4 +59,32 @@ pub fn open_terminal(size: Option<(u16, u16)>, uid: u32) -> Step<OwnedFd> {
         sys::process::set_stdio(slave.as_fd(), target).tried(|| format!("cannot set descriptor {target}"))?;
     }
     Ok(master)
+}
+
+/// The multiplexer must be devpts' own, whatever the container put at its path (CVE-2025-52565 is a console that
+/// was something else).
+fn check_multiplexer(master: &OwnedFd) -> Step {
+    /// `DEVPTS_SUPER_MAGIC` of `linux/magic.h`.
+    const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
+    let stat = rustix::fs::fstat(master).tried(|| "cannot examine /dev/pts/ptmx".into())?;
+    let system = rustix::fs::fstatfs(master).tried(|| "cannot examine /dev/pts/ptmx".into())?;
+    if stat.st_rdev != rustix::fs::makedev(5, 2) || system.f_type as u64 != DEVPTS_SUPER_MAGIC {
+        return Err(Failure::request(
+            "/dev/pts/ptmx of the container is not devpts' multiplexer; no terminal is opened on it",
+        ));
+    }
+    Ok(())
+}
+
+/// Shows the terminal at standard input as `/dev/console` (OCI runtime specification, "Default Devices"). `root` is
+/// the container's; the mount is of the descriptor, and its target is opened through no link.
+pub fn bind_console(root: &OwnedFd) -> Step {
+    let point = crate::beneath::make_file(root, "/dev/console")?;
+    let kind = crate::beneath::kind(&point).tried(|| "cannot examine /dev/console".into())?;
+    if kind == rustix::fs::FileType::Directory {
+        return Err(Failure::request("/dev/console of the image is a directory"));
+    }
+    let console = crate::mounts::clone_mount(rustix::stdio::stdin(), "", false)
+        .tried(|| "cannot bind the terminal".into())?;
+    crate::mounts::attach(&console, &point).tried(|| "cannot show the terminal at /dev/console".into())
 }
