@@ -43,7 +43,9 @@ pub(crate) enum PodPhase {
     Starting,
     /// Ready.
     Ready,
-    /// Stopped, or lost its monitor.
+    /// Not ready: it is being stopped, or lost its monitor. Something may be left to give back.
+    Stopping,
+    /// Stopped, and everything is given back.
     Stopped,
 }
 

@@ -1,8 +1,9 @@
 //! One pod sandbox: what is known of it, and the task that listens to its monitor.
 //!
 //! ```text
-//!            run                 stop, or monitor lost
-//! (nothing) ─────▶ Starting ─▶ Ready ─────▶ Stopped ─────▶ (removed)
+//!            run              stop, or monitor lost
+//! (nothing) ─────▶ Starting ─▶ Ready ─────▶ Stopping ─────▶ Stopped ─────▶ (removed)
+//!                     │                        └─ a part fails: a retry does what is left
 //!                     └─ a step fails: undone, nothing remains
 //! ```
 
@@ -122,7 +123,7 @@ pub(crate) fn lost(shared: &Arc<Shared>, pod: &Arc<Pod>) {
         return;
     }
     tracing::warn!(pod = %pod.id, "the pod's monitor is gone; what still runs is killed");
-    if let Err(error) = pod.update(|record| record.phase = PodPhase::Stopped) {
+    if let Err(error) = pod.update(|record| record.phase = PodPhase::Stopping) {
         tracing::error!(pod = %pod.id, error = %error.chain(), "the loss of the monitor is not recorded");
     }
     for container in shared.registry.containers_of(pod) {

@@ -25,7 +25,10 @@ pub(crate) async fn stop(shared: &Arc<Shared>, id: &str) -> Result<()> {
 /// does what is left.
 pub(crate) async fn stop_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()> {
     let _operation = pod.operation.lock().await;
-    pod.update(|record| record.phase = PodPhase::Stopped)?;
+    if pod.record().phase == PodPhase::Stopped {
+        return Ok(());
+    }
+    pod.update(|record| record.phase = PodPhase::Stopping)?;
     let containers = shared.registry.containers_of(pod);
     let stops = containers.iter().map(|c| container::stop::stop_container(shared, c, Duration::ZERO));
     let mut failed: Vec<String> =
@@ -41,7 +44,7 @@ pub(crate) async fn stop_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()>
     note(sandbox.remove_files().await);
     note(sandbox.remove_cgroup().await);
     match failed.is_empty() {
-        true => Ok(()),
+        true => pod.update(|record| record.phase = PodPhase::Stopped),
         false => Err(Error::internal(format!(
             "pod {} is not stopped in every part: {}",
             pod.id,

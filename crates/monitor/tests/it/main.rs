@@ -71,7 +71,7 @@ async fn an_exec_sees_the_container_and_brings_its_code() {
     let mut lines = output.lines();
     let own: u32 = lines.next().and_then(|l| l.parse().ok()).expect("a pid");
     assert!(own < 100, "the exec is in the container's PID namespace: {own}");
-    assert!(output.contains("sleep\0100"), "{output:?}");
+    assert!(output.contains("sleep\x00100"), "{output:?}");
     pod.monitor.signal("c1", None, 9).await.expect("kill");
     assert_eq!(pod.exit("c1").await.exit_code, 137);
     pod.end().await;
