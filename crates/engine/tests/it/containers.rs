@@ -155,3 +155,31 @@ async fn twenty_pods_at_once_leave_nothing() {
     assert_eq!(node.engine.list_containers(&running).len(), 20);
     std::sync::Arc::into_inner(node).expect("only owner").end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_callers_cgroup_holds_the_container_with_its_limits() {
+    let Some(node) = Node::open().await else { return };
+    let mut config = node.pod("p");
+    config.cgroup_parent = format!("{}/caller/pod1", node.cgroup());
+    let pod = node.engine.run_pod(config, "").await.expect("pod");
+    let mut container = node.container("c", &["sh", "-c", "cat /proc/self/cgroup; sleep 1000"]);
+    container.resources.memory_limit = 64 << 20;
+    container.resources.cpu_shares = 512;
+    let id = node.run(pod.as_str(), container).await.expect("runs");
+    let pid = node.engine.container_status(&id).expect("known").pid;
+    let own = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroup");
+    let wanted = format!("{}/caller/pod1/{id}", node.cgroup());
+    assert!(own.lines().all(|line| line.ends_with(&wanted) || line.ends_with(":/")), "{own}");
+    assert!(own.lines().filter(|line| line.ends_with(&wanted)).count() >= 1, "{own}");
+    let limit = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"]
+        .iter()
+        .zip(["memory.limit_in_bytes", "memory.max"])
+        .find_map(|(root, file)| std::fs::read_to_string(format!("{root}{wanted}/{file}")).ok());
+    assert_eq!(limit.as_deref().map(str::trim), Some("67108864"));
+    // Inside, the container's own group is the root.
+    let inside = node.log("c");
+    assert!(inside.contains(":/\n") && !inside.contains(&id), "{inside}");
+    node.engine.remove_pod(pod.as_str()).await.expect("removed");
+    node.remove_cgroup("caller");
+    node.end().await;
+}

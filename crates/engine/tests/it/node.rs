@@ -113,6 +113,19 @@ impl Node {
         std::fs::read_to_string(self.logs().join(format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// The top cgroup of this node's pods.
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
+    }
+
+    /// Removes a cgroup that a caller of the engine made, which is the caller's to remove.
+    pub fn remove_cgroup(&self, name: &str) {
+        let cgroups = cgroups::Cgroups::probe().expect("cgroups");
+        if let Some(group) = cgroups.open(&format!("{}/{name}", self.cgroup)).expect("open") {
+            group.remove().expect("removed");
+        }
+    }
+
     /// Removes every pod, and looks at the kernel for what is left.
     pub async fn end(self) {
         for pod in self.engine.list_pods(&engine::api::PodFilter::default()) {

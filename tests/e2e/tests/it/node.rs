@@ -22,8 +22,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node with a registry that holds busybox and nginx; `None`, said aloud, where it cannot be had.
+    /// A node with a registry that holds busybox; `None`, said aloud, where it cannot be had.
     pub fn new() -> Option<Self> {
+        Self::with_default_network(true)
+    }
+
+    pub fn with_default_network(default_network: bool) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("skipped: pods need root");
             return None;
@@ -39,7 +43,7 @@ impl Node {
         let prefix = format!("10.{}.{number}.", 100 + (std::process::id() / 250) % 100);
         let subnet = format!("{prefix}0/24");
         let config = format!(
-            "root = {:?}\nstate = {:?}\n[network]\nconf_dir = {:?}\ndefault_network = true\nsubnet = {subnet:?}\n[log]\nlevel = \"debug\"\n",
+            "root = {:?}\nstate = {:?}\n[network]\nconf_dir = {:?}\ndefault_network = {default_network}\nsubnet = {subnet:?}\n[log]\nlevel = \"debug\"\n",
             temp.root(),
             temp.state(),
             temp.path().join("net.d")
@@ -80,6 +84,11 @@ impl Node {
             assert!(Instant::now() < deadline, "the daemon does not answer: {}", self.daemon_log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// How every address of its pods begins: `10.x.y.`.
+    pub fn prefix(&self) -> String {
+        self.prefix.clone()
     }
 
     pub fn config(&self) -> PathBuf {

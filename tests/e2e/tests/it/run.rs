@@ -84,6 +84,33 @@ fn a_web_server_answers_on_the_pods_address_and_on_the_nodes_port() {
     node.assert_nothing_left();
 }
 
+#[test]
+fn an_interrupt_stops_the_pod_and_removes_it() {
+    let Some(node) = Node::serving() else { return };
+    let file = node.file(
+        "long.yaml",
+        &format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: long}}\nspec:\n  terminationGracePeriodSeconds: 5\n  containers:\n  - name: c\n    image: {}\n    command: [sh, -c, \"trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done\"]\n",
+            node.busybox()
+        ),
+    );
+    let mut run = node.command(&["run", &file]).stdout(std::process::Stdio::piped()).spawn().expect("runs");
+    let mut output = std::io::BufReader::new(run.stdout.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("up") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut output, &mut line).expect("read") > 0, "it ended early");
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&run), rustix::process::Signal::INT)
+        .expect("signal");
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("read");
+    run.wait().expect("waited");
+    assert!(rest.contains("bye"), "the container was not asked to stop: {rest}");
+    assert!(node.ok(&["pods", "-q"]).is_empty());
+    node.assert_nothing_left();
+}
+
 fn fetch(address: &str) -> String {
     let address: SocketAddr = address.parse().expect("an address");
     let deadline = Instant::now() + Duration::from_secs(10);
