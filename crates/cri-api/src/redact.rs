@@ -26,6 +26,7 @@ impl fmt::Debug for KeyValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corten_v1::PullRequest;
     use crate::v1::{ContainerConfig, PullImageRequest};
 
     #[test]
@@ -42,11 +43,12 @@ mod tests {
             }),
             ..Default::default()
         };
+        let own = PullRequest { reference: "app:1".into(), auth: pull.auth.clone() };
         let container = ContainerConfig {
             envs: vec![KeyValue { key: "PASSWORD".into(), value: secret.clone().into() }],
             ..Default::default()
         };
-        let text = format!("{pull:?} {container:?}");
+        let text = format!("{pull:?} {own:?} {container:?}");
         assert!(!text.contains(&secret), "{text}");
         assert!(text.contains("registry.example") && text.contains("PASSWORD"), "{text}");
     }

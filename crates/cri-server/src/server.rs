@@ -1,8 +1,9 @@
-//! The gRPC server around the two services: limits, serving, draining. It opens no socket and reads no
-//! configuration; callers hand it what it serves on.
+//! The gRPC server around the CRI's two services and our own: limits, serving, draining. It opens no socket and
+//! reads no configuration; callers hand it what it serves on.
 
 use crate::call::MESSAGE_MAX;
-use crate::{Image, Runtime};
+use crate::{Image, Images, Runtime};
+use cri_api::corten_v1::images_server::ImagesServer;
 use cri_api::v1::image_service_server::ImageServiceServer;
 use cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use engine::Engine;
@@ -30,21 +31,30 @@ const STREAMS_MAX: u32 = 1024;
 /// See [`incoming`].
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The two services, with messages of 16 MiB both ways.
-pub fn services(engine: Engine) -> (RuntimeServiceServer<Runtime>, ImageServiceServer<Image>) {
+/// The CRI's two services and our own, with messages of 16 MiB both ways.
+pub fn services(
+    engine: Engine,
+) -> (RuntimeServiceServer<Runtime>, ImageServiceServer<Image>, ImagesServer<Images>) {
     let runtime = RuntimeServiceServer::new(Runtime::new(engine.clone()))
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
-    let image = ImageServiceServer::new(Image::new(engine))
+    let image = ImageServiceServer::new(Image::new(engine.clone()))
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
-    (runtime, image)
+    let own = ImagesServer::new(Images::new(engine))
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX);
+    (runtime, image, own)
 }
 
-/// The two services behind one server, for callers that serve it themselves.
+/// The services behind one server, for callers that serve it themselves.
 pub fn router(engine: Engine) -> Router {
-    let (runtime, image) = services(engine);
-    Server::builder().max_concurrent_streams(STREAMS_MAX).add_service(runtime).add_service(image)
+    let (runtime, image, own) = services(engine);
+    Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .add_service(runtime)
+        .add_service(image)
+        .add_service(own)
 }
 
 /// Serves until `shutdown`, then lets running calls finish, and the operations whose callers are gone,

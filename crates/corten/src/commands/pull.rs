@@ -1,11 +1,21 @@
-//! `corten pull`: fetches an image. Credentials go to the runtime and are never printed.
+//! `corten pull`: fetches an image, and shows how far it is where the runtime tells: ours does, by a service of its
+//! own beside the CRI. Credentials go to the runtime and are never printed.
 
 use super::{Context, failed, pair, selector};
+use crate::output::words::{short, size};
 use crate::output::{self, json, progress::Spinner};
+use cri_api::corten_v1::images_client::ImagesClient;
+use cri_api::corten_v1::{Layer, LayerState, PullRequest, Resolved, pull_event::Event};
 use cri_api::v1::{AuthConfig, ImageSpec, PullImageRequest};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use runtime_manager::Client;
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 use types::{Error, ErrorKind, Result};
 
 /// Flags of `pull`.
@@ -78,9 +88,8 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
         ..Default::default()
     };
     let request = PullImageRequest { image: Some(image), auth: args.credentials.config()?, sandbox_config };
-    let mut client = context.client().await?;
-    let spinner = Spinner::new(&format!("pulling {}", args.image));
-    let pull = client.images.pull_image(request);
+    let (channel, _) = context.connect().await?;
+    let pull = fetch(channel, &args.image, request);
     let outcome = if args.pull_timeout.is_zero() {
         pull.await
     } else {
@@ -92,8 +101,172 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
             }
         }
     };
-    drop(spinner);
-    let answer = outcome.map_err(|status| failed(&format!("pull {}", args.image), &status))?.into_inner();
-    output::print(&format!("Image is up to date for {}", answer.image_ref))?;
+    let image_ref = outcome.map_err(|status| failed(&format!("pull {}", args.image), &status))?;
+    output::print(&format!("Image is up to date for {image_ref}"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks our own service, which tells how far it is; a runtime that has none is asked as the CRI has it.
+async fn fetch(channel: Channel, image: &str, request: PullImageRequest) -> Result<String, Status> {
+    // Annotations and the pod are left out: our runtime reads neither.
+    let own = PullRequest { reference: image.to_owned(), auth: request.auth.clone() };
+    match follow(channel.clone(), own).await {
+        Err(status) if status.code() == Code::Unimplemented => {}
+        outcome => return outcome,
+    }
+    let _spinner = Spinner::new(&format!("pulling {image}"));
+    Ok(Client::new(channel).images.pull_image(request).await?.into_inner().image_ref)
+}
+
+/// A pull by our own service, shown as it goes.
+async fn follow(channel: Channel, request: PullRequest) -> Result<String, Status> {
+    let reference = request.reference.clone();
+    let mut events = ImagesClient::new(channel).pull(request).await?.into_inner();
+    let mut shown = Shown::new(&reference);
+    while let Some(event) = events.message().await? {
+        match event.event {
+            Some(Event::Finished(finished)) => return Ok(finished.image_ref),
+            Some(Event::Resolved(resolved)) => shown.resolved(&resolved),
+            Some(Event::Layer(layer)) => shown.layer(&layer),
+            None => {}
+        }
+    }
+    Err(Status::unavailable("the runtime's answer ended before the pull did"))
+}
+
+/// What is seen of a pull, on standard error: a bar for each layer where that is a terminal, else a line for each
+/// layer that is there. Bars are cleared when this is dropped.
+struct Shown {
+    image: String,
+    /// The bars, and the line above them.
+    terminal: Option<(MultiProgress, ProgressBar)>,
+    /// By the beginning of the digest, which is what is shown.
+    layers: HashMap<String, ShownLayer>,
+}
+
+struct ShownLayer {
+    /// None where there is no terminal.
+    bar: Option<ProgressBar>,
+    state: LayerState,
+}
+
+impl Shown {
+    fn new(image: &str) -> Self {
+        let image = output::clean(image);
+        let terminal = std::io::stderr().is_terminal().then(|| {
+            let all = MultiProgress::new();
+            let head = all.add(ProgressBar::new_spinner());
+            head.set_style(style("{spinner} {wide_msg}"));
+            head.set_message(format!("pulling {image}"));
+            head.enable_steady_tick(Duration::from_millis(100));
+            (all, head)
+        });
+        Self { image, terminal, layers: HashMap::new() }
+    }
+
+    fn resolved(&mut self, resolved: &Resolved) {
+        let image = &self.image;
+        let plural = if resolved.layers == 1 { "" } else { "s" };
+        let what = format!("{} layer{plural}, {}", resolved.layers, size(resolved.bytes));
+        match &self.terminal {
+            Some((_, head)) => head.set_message(format!("pulling {image}: {what}")),
+            None => line(&format!("{image} is {}: {what}", output::clean(&resolved.digest))),
+        }
+    }
+
+    fn layer(&mut self, layer: &Layer) {
+        let name = output::clean(&short(&layer.digest));
+        if !self.layers.contains_key(&name) {
+            if self.layers.len() >= LAYERS_MAX {
+                return;
+            }
+            let bar = self.terminal.as_ref().map(|(all, _)| all.add(bar(&name)));
+            self.layers.insert(name.clone(), ShownLayer { bar, state: LayerState::Unspecified });
+        }
+        let full = self.layers.len() >= rows();
+        let Some(shown) = self.layers.get_mut(&name) else { return };
+        // An image may hold a layer twice; what is there once stays there.
+        if ended(shown.state) {
+            return;
+        }
+        let before = std::mem::replace(&mut shown.state, layer.state());
+        let Some(((all, _), bar)) = self.terminal.as_ref().zip(shown.bar.as_ref()) else {
+            if ended(shown.state) {
+                line(&format!("{name}: {}, {}", word(shown.state), size(layer.total)));
+            }
+            return;
+        };
+        if before != shown.state {
+            bar.set_message(word(shown.state));
+            if shown.state == LayerState::Fetching {
+                // The speed is that of the transfer, not of the wait before it.
+                bar.reset();
+                bar.set_style(style(BAR_FETCHING));
+            } else {
+                bar.set_style(style(BAR));
+            }
+        }
+        bar.set_length(layer.total);
+        bar.set_position(layer.done.min(layer.total));
+        if ended(shown.state) {
+            bar.abandon();
+            if full {
+                // Room for those that are not there yet.
+                all.remove(bar);
+            }
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some((all, head)) = &self.terminal {
+            head.finish();
+            let _ = all.clear();
+        }
+    }
+}
+
+/// Layers that are shown. An image of ours has 256 at most; another endpoint may say anything.
+const LAYERS_MAX: usize = 256;
+const BAR: &str = "  {prefix} {msg:8} {bar:18} {decimal_bytes:>8} / {decimal_total_bytes}";
+const BAR_FETCHING: &str =
+    "  {prefix} {msg:8} {bar:18} {decimal_bytes:>8} / {decimal_total_bytes}  {decimal_bytes_per_sec}";
+
+fn bar(name: &str) -> ProgressBar {
+    ProgressBar::no_length().with_prefix(name.to_owned()).with_style(style(BAR))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are ours; one that were wrong would cost the look, not the pull.
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ")
+}
+
+/// Lines for bars on the terminal, below the one above them.
+fn rows() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    // A terminal that does not know its size says 0 (ioctl_tty(2), TIOCGWINSZ).
+    let rows = size.map_or(0, |size| usize::from(size.ws_row));
+    if rows < 3 { 22 } else { rows - 2 }
+}
+
+fn ended(state: LayerState) -> bool {
+    matches!(state, LayerState::Done | LayerState::Present)
+}
+
+fn word(state: LayerState) -> &'static str {
+    match state {
+        LayerState::Unspecified => "",
+        LayerState::Waiting => "waiting",
+        LayerState::Fetching => "fetching",
+        LayerState::Unpacked => "unpacked",
+        LayerState::Done => "done",
+        LayerState::Present => "was here",
+    }
+}
+
+/// A line on standard error. It is a courtesy: that nobody takes it is no reason to fail.
+fn line(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -3,6 +3,7 @@
 // The manager's tests have the same server.
 #[path = "../../../runtime-manager/tests/it/fake.rs"]
 mod fake;
+mod pull;
 
 use fake::{Fake, Play};
 use std::path::PathBuf;

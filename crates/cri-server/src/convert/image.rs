@@ -15,10 +15,14 @@ const SECRET_MAX: usize = 64 << 10;
 /// The image that a request names.
 pub fn name(field: &str, wire: Option<v1::ImageSpec>) -> Result<String> {
     let spec = check::present(field, wire)?;
-    let field = format!("{field}.image");
-    check::filled(&field, &spec.image)?;
-    check::word(&field, &spec.image, NAME_MAX)?;
+    named(&format!("{field}.image"), &spec.image)?;
     Ok(spec.image)
+}
+
+/// The name of an image, as it came.
+pub fn named(field: &str, name: &str) -> Result<()> {
+    check::filled(field, name)?;
+    check::word(field, name, NAME_MAX)
 }
 
 /// Credentials, as they came: which of them counts is decided where they are used. No sentence shows one.

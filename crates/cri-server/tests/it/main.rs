@@ -1,8 +1,10 @@
-//! The two services over an engine of real parts in a folder of its own, asked through a real client. No pod is
+//! The services over an engine of real parts in a folder of its own, asked through a real client. No pod is
 //! run: that needs a shim, and is tested where the programs are.
 
 mod node;
+mod pull;
 
+use cri_api::corten_v1::images_client::ImagesClient;
 use cri_api::v1::image_service_client::ImageServiceClient;
 use cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use engine::{Engine, EngineConfig, Parts};
@@ -15,6 +17,7 @@ struct Node {
     _folder: tempfile::TempDir,
     runtime: RuntimeServiceClient<Channel>,
     image: ImageServiceClient<Channel>,
+    own: ImagesClient<Channel>,
 }
 
 impl Node {
@@ -35,7 +38,8 @@ impl Node {
         Self {
             _folder: folder,
             runtime: RuntimeServiceClient::new(channel.clone()),
-            image: ImageServiceClient::new(channel),
+            image: ImageServiceClient::new(channel.clone()),
+            own: ImagesClient::new(channel),
         }
     }
 }
