@@ -3,6 +3,7 @@
 
 use crate::failure::{Failure, Step, Tried, describe};
 use crate::plan::{Capabilities, Process, ResolvedUser, Seccomp};
+use crate::report::{Report, Sender};
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use std::fs;
@@ -10,24 +11,29 @@ use std::fs;
 /// The highest capability number that can be dropped from the bounding set; the kernel answers EINVAL beyond its own.
 const CAPABILITIES_MAX: u32 = 63;
 
-/// Sets limits and the OOM score while still privileged. Answers warnings.
-pub fn limits(process: &Process) -> Step<Vec<String>> {
-    let mut warnings = Vec::new();
+/// Sets the OOM score, while `/proc` is still the node's. One that cannot be set is a warning: the daemon clamps to
+/// what the node allows, and what is left to fail is not worth a container.
+pub fn set_oom_score(process: &Process, report: &Sender) -> Step {
+    let Some(score) = process.oom_score_adj else { return Ok(()) };
+    match fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            report.send(&Report::Warning(format!("the OOM score {score} cannot be set: {error}")), None)
+        }
+    }
+}
+
+/// Sets limits while still privileged.
+pub fn limits(process: &Process) -> Step {
     for limit in &process.rlimits {
         sys::process::set_rlimit(limit.resource, limit.soft, limit.hard).tried(|| {
             format!("cannot set resource limit {} to {}:{}", limit.resource, limit.soft, limit.hard)
         })?;
     }
-    if let Some(score) = process.oom_score_adj
-        && let Err(error) = fs::write("/proc/self/oom_score_adj", score.to_string())
-    {
-        // The daemon clamps to what the node allows; what is left to fail here is not worth a container.
-        warnings.push(format!("the OOM score {score} cannot be set: {error}"));
-    }
     if let Some(mask) = process.umask {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask & 0o777));
     }
-    Ok(warnings)
+    Ok(())
 }
 
 /// Becomes the user with exactly the planned capabilities. Afterwards only exec is left to do.

@@ -5,7 +5,7 @@ use crate::failure::{Failure, Step, Tried};
 use crate::init::{Inherited, finish, join_cgroups, last_word, read_plan};
 use crate::plan::{ExecPlan, PLAN_VERSION};
 use crate::report::Sender;
-use crate::user;
+use crate::{credentials, user};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use sys::process::namespace;
@@ -46,6 +46,7 @@ fn become_process(
         )));
     }
     join_cgroups(&inherited.cgroup_tasks)?;
+    credentials::set_oom_score(&plan.process, report)?;
     rustix::process::setsid().tried(|| "cannot start a session".into())?;
     let null =
         rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())

@@ -61,16 +61,19 @@ fn become_container(
         )));
     }
     join_cgroups(&inherited.cgroup_tasks)?;
+    // Through the node's `/proc`, before any other can be in its place (CVE-2025-52881).
+    credentials::set_oom_score(&plan.process, report)?;
     own_namespaces(&plan)?;
     rustix::process::setsid().tried(|| "cannot start a session".into())?;
     let null =
         rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
             .tried(|| "cannot open the node's /dev/null".into())?;
-    root::detach_from_node(&plan.root)?;
+    let shared = mounts::open_shared(&plan.mounts)?;
+    root::detach_from_node()?;
     let rootfs = root::mount(&plan.root)?;
     // The image's own passwd decides, before any volume can cover it.
     let who = user::resolve(&rootfs, &plan.process.user)?;
-    mounts::make(rootfs.as_fd(), &plan.mounts)?;
+    mounts::make(rootfs.as_fd(), &plan.mounts, shared)?;
     devices::make(rootfs.as_fd(), &plan.devices)?;
     if plan.dev_links {
         devices::link(rootfs.as_fd())?;
@@ -185,13 +188,10 @@ pub(crate) fn finish(
         give_stdio(who.user.uid);
     }
     let program = program::prepare(process, &who.home)?;
-    for warning in credentials::limits(process)? {
-        report.send(&Report::Warning(warning), None)?;
-    }
+    credentials::limits(process)?;
     let entered = change_directory(&process.cwd);
     sys::signal::restore_defaults().tried(|| "cannot reset signals".into())?;
     let passed_on = detached.map_or(0, |d| d.preserve_fds);
-    sys::process::close_on_exec_from(3 + passed_on).tried(|| "cannot close descriptors".into())?;
     let gate = detached.and_then(|d| d.gate.as_ref());
     if gate.is_some() {
         // Nobody hears the exec fail after the gate, so what can be known is said before.
@@ -202,8 +202,27 @@ pub(crate) fn finish(
     if let Some(gate) = gate {
         crate::detached::wait(gate)?;
     }
+    // Nothing of the node stays open when the program's path is resolved. From here on only the report is left.
+    sys::process::close_others_and(3 + passed_on, report.as_fd(), || {
+        let failure = match become_program(process, who, entered, &program, detached.is_some()) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        last_word(failure, detached, report)
+    })
+    .tried(|| "cannot close descriptors".into())
+}
+
+/// Privileges, working directory, exec.
+fn become_program(
+    process: &crate::plan::Process,
+    who: &user::Resolved,
+    entered: Result<(), Errno>,
+    program: &program::Program,
+    detached: bool,
+) -> Step<std::convert::Infallible> {
     credentials::drop_privileges(process, &who.user)?;
-    if detached.is_none() {
+    if !detached {
         // Changing credentials cleared it (prctl(2), PR_SET_PDEATHSIG).
         sys::process::die_with_parent().tried(|| "cannot tie the container to its supervisor".into())?;
     }

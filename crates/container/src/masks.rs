@@ -15,25 +15,23 @@ use sys::mount::{Attributes, attr, set_attributes};
 
 /// Hides each path that exists: directories under an empty read-only tmpfs, files under `/dev/null`.
 pub fn hide(root: BorrowedFd<'_>, null: BorrowedFd<'_>, paths: &[String]) -> Step {
+    // One file system serves all directories. Its mount is attached at the first, and cloned for the others:
+    // a mount that is not attached can be cloned since Linux 6.15 only.
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let Some(target) = existing(root, path)? else { continue };
         let is_directory =
             beneath::kind(&target).tried(|| format!("cannot examine {path:?}"))? == FileType::Directory;
-        let cover = if is_directory {
-            // One file system serves all directories; each mount of it is a clone.
-            if empty.is_none() {
-                empty = Some(empty_directory()?);
-            }
-            match &empty {
-                Some(fs) => mounts::clone_mount(fs.as_fd(), "", false)
-                    .tried(|| "cannot clone the empty directory".into())?,
-                None => continue,
-            }
-        } else {
-            mounts::clone_mount(null, "", false).tried(|| "cannot bind /dev/null".into())?
+        let cover = match (&empty, is_directory) {
+            (_, false) => mounts::clone_mount(null, "", false).tried(|| "cannot bind /dev/null".into())?,
+            (Some(first), true) => mounts::clone_mount(first.as_fd(), "", false)
+                .tried(|| "cannot clone the empty directory".into())?,
+            (None, true) => empty_directory()?,
         };
         mounts::attach(&cover, &target).tried(|| format!("cannot mask {path:?}"))?;
+        if is_directory && empty.is_none() {
+            empty = Some(cover);
+        }
     }
     Ok(())
 }

@@ -11,14 +11,38 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
+use std::collections::VecDeque;
 use std::fs;
 use sys::mount::{Attributes, attr, propagation, set_attributes};
 
-/// Makes every mount of the plan, in order.
-pub fn make(root: BorrowedFd<'_>, mounts: &[Mount]) -> Step {
+/// Sources that propagate both ways, opened while the mounts of this namespace still have the node's as peers.
+/// Everything else is cut off right after ([`crate::root::detach_from_node`]); what is opened here is attached nowhere
+/// and keeps its peers.
+pub fn open_shared(mounts: &[Mount]) -> Step<VecDeque<OwnedFd>> {
+    let is_shared = |m: &&Mount| u64::from(m.propagation) & propagation::SHARED != 0;
+    let binds = mounts.iter().filter(is_shared).filter_map(|m| match &m.source {
+        MountSource::Bind { path, recursive } => Some((m, path, *recursive)),
+        _ => None,
+    });
+    binds.map(|(mount, path, recursive)| open_source(&mount.target, path, recursive)).collect()
+}
+
+/// Makes every mount of the plan, in order. `shared` is what [`open_shared`] gave for the same plan.
+pub fn make(root: BorrowedFd<'_>, mounts: &[Mount], mut shared: VecDeque<OwnedFd>) -> Step {
     for mount in mounts {
         match &mount.source {
-            MountSource::Bind { path, recursive } => bind(root, mount, path, *recursive)?,
+            MountSource::Bind { path, recursive } => {
+                let opened = if u64::from(mount.propagation) & propagation::SHARED != 0 {
+                    shared.pop_front()
+                } else {
+                    None
+                };
+                let source = match opened {
+                    Some(source) => source,
+                    None => open_source(&mount.target, path, *recursive)?,
+                };
+                bind(root, mount, path, source)?;
+            }
             MountSource::Filesystem { kind, source, options } => {
                 filesystem(root, mount, kind, source, options)?
             }
@@ -46,27 +70,23 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
     move_mount(mount, "", target, "", flags)
 }
 
-fn bind(root: BorrowedFd<'_>, mount: &Mount, path: &str, recursive: bool) -> Step {
+fn open_source(target: &str, path: &str, recursive: bool) -> Step<OwnedFd> {
+    clone_mount(CWD, path, recursive).map_err(|errno| match errno {
+        Errno::NOENT | Errno::NOTDIR => Failure::request(format!(
+            "mount {target:?}: the source {path:?} does not exist on the node; make it, or mount another path"
+        )),
+        errno => Failure::system(format!("mount {target:?}: cannot bind {path:?}: {}", describe(errno))),
+    })
+}
+
+fn bind(root: BorrowedFd<'_>, mount: &Mount, path: &str, source: OwnedFd) -> Step {
     let target = &mount.target;
-    let source = match clone_mount(CWD, path, recursive) {
-        Ok(source) => source,
-        Err(Errno::NOENT | Errno::NOTDIR) => {
-            return Err(Failure::request(format!(
-                "mount {target:?}: the source {path:?} does not exist on the node; make it, or mount another path"
-            )));
-        }
-        Err(errno) => {
-            return Err(Failure::system(format!(
-                "mount {target:?}: cannot bind {path:?}: {}",
-                describe(errno)
-            )));
-        }
-    };
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
         return Err(Failure::request(format!("mount {target:?}: idmapped mounts are not built yet")));
     }
     let kind = beneath::kind(&source).tried(|| format!("mount {target:?}: cannot examine {path:?}"))?;
     let point = mount_point(root, target, kind == FileType::Directory)?;
+    refuse_hidden_proc(&point, target)?;
     set(source.as_fd(), mount.set, mount.clear, 0, false, target)?;
     set(source.as_fd(), mount.set_recursive, mount.clear_recursive, 0, true, target)?;
     attach(&source, &point).tried(|| format!("mount {target:?}: cannot attach {path:?}"))?;
@@ -75,6 +95,21 @@ fn bind(root: BorrowedFd<'_>, mount: &Mount, path: &str, recursive: bool) -> Ste
     if mount.propagation != 0 {
         let (kind, recursive) = split_propagation(mount.propagation);
         set(source.as_fd(), 0, 0, kind, recursive, target)?;
+    }
+    Ok(())
+}
+
+/// A link of the image may lead a volume onto a file of `/proc`, and with it what is written there later
+/// (CVE-2025-52881). Paths that name `/proc` themselves were judged when the plan was made.
+fn refuse_hidden_proc(point: &OwnedFd, target: &str) -> Step {
+    /// `PROC_SUPER_MAGIC` of `linux/magic.h`.
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    let system =
+        rustix::fs::fstatfs(point).tried(|| format!("mount {target:?}: cannot examine the mount point"))?;
+    if system.f_type as u64 == PROC_SUPER_MAGIC && !target.starts_with("/proc/") {
+        return Err(Failure::request(format!(
+            "mount {target:?}: the image has a link there that leads into /proc; that is refused"
+        )));
     }
     Ok(())
 }
@@ -146,11 +181,11 @@ fn cgroups(root: BorrowedFd<'_>, mount: &Mount) -> Step {
     };
     if hierarchies.is_empty() {
         let unified = plain(target.into(), "cgroup2", Vec::new());
-        return make(root, &[unified]);
+        return make(root, &[unified], VecDeque::new());
     }
     let mut base = plain(target.into(), "tmpfs", vec!["mode=755".into(), "size=1m".into()]);
     base.set &= !attr::RDONLY;
-    make(root, &[base])?;
+    make(root, &[base], VecDeque::new())?;
     for names in &hierarchies {
         let folder = names.strip_prefix("name=").unwrap_or(names);
         let options = if names.starts_with("name=") {
@@ -158,7 +193,7 @@ fn cgroups(root: BorrowedFd<'_>, mount: &Mount) -> Step {
         } else {
             names.split(',').map(str::to_owned).collect()
         };
-        make(root, &[plain(format!("{target}/{folder}"), "cgroup", options)])?;
+        make(root, &[plain(format!("{target}/{folder}"), "cgroup", options)], VecDeque::new())?;
         if folder.contains(',') {
             let dir = beneath::make_directory(root, target)?;
             for alias in folder.split(',') {

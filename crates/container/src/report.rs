@@ -26,6 +26,9 @@ pub enum Report {
     Warning(String),
 }
 
+/// A report, with the descriptor that came along.
+pub type Said = (Report, Option<OwnedFd>);
+
 /// The supervisor's end.
 #[derive(Debug)]
 pub struct Receiver(OwnedFd);
@@ -67,19 +70,40 @@ impl Sender {
 
 impl Receiver {
     /// The next report and its descriptor; `None` once the child has closed its end.
-    pub fn receive(&self) -> Step<Option<(Report, Option<OwnedFd>)>> {
+    pub fn receive(&self) -> Step<Option<Said>> {
+        loop {
+            if let Some(received) = self.receive_with(RecvFlags::empty())? {
+                return Ok(received);
+            }
+        }
+    }
+
+    /// As [`Receiver::receive`], without waiting: the outer `None` means that nothing has come yet.
+    pub fn try_receive(&self) -> Step<Option<Option<Said>>> {
+        self.receive_with(RecvFlags::DONTWAIT)
+    }
+
+    fn receive_with(&self, flags: RecvFlags) -> Step<Option<Option<Said>>> {
         let mut buffer = vec![0; REPORT_MAX];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let got = loop {
-            match recvmsg(&self.0, &mut [IoSliceMut::new(&mut buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)
-            {
+            match recvmsg(
+                &self.0,
+                &mut [IoSliceMut::new(&mut buffer)],
+                &mut control,
+                flags | RecvFlags::CMSG_CLOEXEC,
+            ) {
                 Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
                 other => break other.tried(|| "cannot read the child's report".into())?,
             }
         };
         if got.bytes == 0 {
-            return Ok(None);
+            return Ok(Some(None));
+        }
+        if got.flags.contains(rustix::net::ReturnFlags::TRUNC) {
+            return Err(Failure::system("the child's report is longer than the protocol allows"));
         }
         let fd = control.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
@@ -87,7 +111,7 @@ impl Receiver {
         });
         let report = postcard::from_bytes(&buffer[..got.bytes])
             .map_err(|e| Failure::system(format!("the child's report cannot be read: {e}")))?;
-        Ok(Some((report, fd)))
+        Ok(Some(Some((report, fd))))
     }
 }
 

@@ -12,13 +12,16 @@ use rustix::mount::{
 };
 use sys::mount::{Attributes, attr, propagation, set_attributes};
 
-/// Cuts the new mount namespace off from the node's: nothing that is mounted here shows there.
-/// Slave by default, so that host-to-container propagation of volumes works (runc does the same).
-pub fn detach_from_node(root: &Root) -> Step {
-    let wanted = u64::from(root.propagation) & !propagation::RECURSIVE;
-    let kind = if wanted == propagation::SHARED { propagation::SHARED } else { propagation::SLAVE };
-    set_attributes(CWD, c"/", Attributes { propagation: kind, recursive: true, ..Attributes::default() })
-        .tried(|| "cannot make the mounts of the new namespace private".into())
+/// Cuts the new mount namespace off from the node's: nothing that is mounted or unmounted here shows there, always.
+/// Slave, so that host-to-container propagation of volumes works; sources that are to propagate both ways were
+/// opened before ([`crate::mounts::open_shared`]) and keep their peers.
+pub fn detach_from_node() -> Step {
+    set_attributes(
+        CWD,
+        c"/",
+        Attributes { propagation: propagation::SLAVE, recursive: true, ..Attributes::default() },
+    )
+    .tried(|| "cannot make the mounts of the new namespace private".into())
 }
 
 /// Makes the root mount and attaches it where it hides nothing that is needed; the descriptor is the root.
@@ -37,28 +40,15 @@ pub fn mount(root: &Root) -> Step<OwnedFd> {
             (clone, path.as_str())
         }
     };
-    // pivot_root(2): the parent of the new root must not be shared, or the pivot is refused.
-    make_parent_private(place)?;
     move_mount(&made, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .tried(|| format!("cannot attach the root at {place:?}"))?;
     Ok(made)
 }
 
-fn make_parent_private(place: &str) -> Step {
-    // The whole namespace is slave or private already unless shared propagation was asked for.
-    match set_attributes(CWD, c"/", Attributes { propagation: propagation::PRIVATE, ..Attributes::default() })
-    {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            Err(Failure::system(format!("cannot make the mount that holds {place:?} private: {error}")))
-        }
-    }
-}
-
 fn overlay(lower: &[String], upper: &str, work: &str) -> Step<OwnedFd> {
     match overlay_by_fsconfig(lower, upper, work) {
-        // "lowerdir+" is there since Linux 6.7.
-        Err(("lowerdir+", Errno::INVAL)) => overlay_joined(lower, upper, work),
+        // "lowerdir+" came with Linux 6.7. Until 6.5 overlayfs took any key and refused the whole at the end.
+        Err(("lowerdir+" | "create", Errno::INVAL)) => overlay_joined(lower, upper, work),
         Err((key, errno)) => {
             Err(Failure::system(format!("cannot mount the overlay ({key}): {}", describe(errno))))
         }
@@ -103,7 +93,7 @@ fn overlay_joined(lower: &[String], upper: &str, work: &str) -> Step<OwnedFd> {
         held.push(fd);
     }
     if !upper.is_empty() {
-        options.push_str(&format!(",upperdir={upper},workdir={work}"));
+        options.push_str(&format!(",upperdir={upper},workdir={work},volatile"));
     }
     if options.len() > 4095 {
         return Err(Failure::request(

@@ -153,9 +153,10 @@ fn fork_into(into: &ForkInto) -> Step<Fork> {
         Failure::request(format!("cannot join the container's PID namespace (did it end?): {e}"))
     })?;
     let forked = fork();
-    if !matches!(forked, Ok(Fork::Child)) {
-        sys::process::setns(own.as_fd(), namespace::PID)
-            .tried(|| "cannot return to the supervisor's PID namespace".into())?;
+    if !matches!(forked, Ok(Fork::Child)) && sys::process::setns(own.as_fd(), namespace::PID).is_err() {
+        // Every later child would be born in this container. A pod that ends is seen; this would not be.
+        eprintln!("cannot return to the supervisor's own PID namespace; giving up");
+        sys::process::exit_now(70);
     }
     forked
 }

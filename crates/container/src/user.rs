@@ -90,6 +90,11 @@ fn parse_id(text: &str) -> Step<Option<u32>> {
     }
 }
 
+/// A number of an image's file. 2³²−1 is none: setresuid(2) reads it as "no change", which would be root.
+fn file_id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
+}
+
 struct PasswdEntry {
     name: String,
     uid: u32,
@@ -102,7 +107,7 @@ fn find_passwd(root: impl AsFd, mut wanted: impl FnMut(&PasswdEntry) -> bool) ->
     each_line(root, "/etc/passwd", |line| {
         let fields: Vec<_> = line.split(':').collect();
         if let [name, _, uid, gid, _, home, ..] = fields[..]
-            && let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse())
+            && let (Some(uid), Some(gid)) = (file_id(uid), file_id(gid))
         {
             let home = if home.starts_with('/') { home } else { "/" };
             let entry = PasswdEntry { name: name.into(), uid, gid, home: home.into() };
@@ -124,7 +129,7 @@ fn group_id(root: impl AsFd, group: &str) -> Step<u32> {
     each_line(root, "/etc/group", |line| {
         let mut fields = line.split(':');
         if fields.next() == Some(group) {
-            found = fields.nth(1).and_then(|gid| gid.parse().ok());
+            found = fields.nth(1).and_then(file_id);
         }
         found.is_none()
     })?;
@@ -137,7 +142,7 @@ fn groups_of(root: impl AsFd, user: &str) -> Step<Vec<u32>> {
         let fields: Vec<_> = line.split(':').collect();
         if let [_, _, gid, members, ..] = fields[..]
             && members.split(',').any(|member| member == user)
-            && let Ok(gid) = gid.parse()
+            && let Some(gid) = file_id(gid)
         {
             groups.push(gid);
         }
@@ -222,6 +227,14 @@ mod tests {
     fn unknown_names_and_numbers_out_of_range_are_refused() {
         let (_dir, fd) = image("root:x:0:0::/root:\n", "root:x:0:\n");
         for bad in ["nobody", "4294967295", "99999999999999999999", "0:nogroup", "0:4294967296"] {
+            assert!(resolve(&fd, &lookup(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_entry_with_the_number_that_means_no_change_is_nobody() {
+        let (_dir, fd) = image("web:x:4294967295:0::/:\nok:x:5:4294967295::/:\n", "g:x:4294967295:\n");
+        for bad in ["web", "ok", "5:g"] {
             assert!(resolve(&fd, &lookup(bad)).is_err(), "{bad}");
         }
     }

@@ -4,14 +4,19 @@
 //! |---|---|
 //! | a pod that was starting | undone: nobody was told of it |
 //! | a ready pod whose shim answers | taken over; ends that were missed are on disk |
+//! | a pod whose shim is there and silent | kept as it is |
 //! | a ready pod whose shim is gone | what is left is killed; not ready |
+//! | a container whose start never reached the shim | created, as before |
 //! | a container that was being created | undone |
 //! | a writable layer, a layer, or an attachment that no record needs | removed |
 
 use crate::container::{Container, exit};
 use crate::parts::{Shared, blocking};
+use crate::pod::sandbox::monitor_alive;
 use crate::pod::{self, Pod};
 use crate::record::{ContainerPhase, ContainerRecord, POD, PodPhase, PodRecord, container_name};
+use futures_util::future::join_all;
+use monitor::{Known, Monitor};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,26 +26,34 @@ use types::{ContainerId, PodId, Result};
 
 /// How long a shim may take to say that it is there.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
+/// How often a shim whose process is there is connected to.
+const CONNECT_ATTEMPTS: u32 = 8;
+/// The first pause between two attempts; each is longer by as much.
+const CONNECT_PAUSE: Duration = Duration::from_millis(25);
 
 pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
-    let mut half_done = Vec::new();
+    let (mut half_done, mut whole) = (Vec::new(), Vec::new());
     for path in pod_folders(&shared.config.state.join("pods")) {
         match load(shared, &path) {
             Ok(Some(pod)) if pod.record().phase == PodPhase::Starting => half_done.push(pod),
-            Ok(Some(pod)) => take_over(shared, &pod).await,
+            Ok(Some(pod)) => whole.push(pod),
             Ok(None) => remove_empty(&path),
             Err(error) => {
                 tracing::error!(folder = %path.display(), error = %error.chain(), "a pod's record cannot be read; its folder stays for you to look at");
             }
         }
     }
-    for pod in half_done {
-        tracing::info!(pod = %pod.id, "a pod that was being started is undone");
-        if let Err(error) = pod::remove::remove(shared, pod.id.as_str()).await {
-            tracing::warn!(pod = %pod.id, error = %error.chain(), "a half-started pod is not undone in every part");
-        }
-    }
+    // Side by side: one monitor that does not answer delays no other pod.
+    join_all(whole.iter().map(|pod| take_over(shared, pod))).await;
+    join_all(half_done.iter().map(|pod| undo(shared, pod))).await;
     sweep(shared).await
+}
+
+async fn undo(shared: &Arc<Shared>, pod: &Arc<Pod>) {
+    tracing::info!(pod = %pod.id, "a pod that was being started is undone");
+    if let Err(error) = pod::remove::remove(shared, pod.id.as_str()).await {
+        tracing::warn!(pod = %pod.id, error = %error.chain(), "a half-started pod is not undone in every part");
+    }
 }
 
 fn pod_folders(pods: &Path) -> Vec<std::path::PathBuf> {
@@ -79,55 +92,101 @@ fn remove_empty(path: &Path) {
     }
 }
 
-async fn take_over(shared: &Arc<Shared>, pod: &Arc<Pod>) {
-    let connected = match monitor::connect(&pod.path) {
-        Ok(monitor) => match tokio::time::timeout(HELLO_LIMIT, monitor.hello()).await {
-            Ok(Ok((pid, known))) => Some((monitor, pid, known)),
-            Ok(Err(error)) => {
-                tracing::warn!(pod = %pod.id, error = %error.chain(), "the pod's monitor does not answer");
-                None
+/// What became of a pod's monitor.
+enum Found {
+    /// It answers.
+    Answered { monitor: Monitor, pid: i32, known: Vec<Known> },
+    /// Its process is there and does not answer: stopped, starved, or of another version. Its pod is kept, and
+    /// its calls tell what is wrong.
+    Silent(Option<Monitor>),
+    /// Its process is gone.
+    Gone,
+}
+
+async fn find(pod: &Pod) -> Found {
+    for attempt in 1..=CONNECT_ATTEMPTS {
+        let Ok(monitor) = monitor::connect(&pod.path) else {
+            if !monitor_alive(pod) {
+                return Found::Gone;
             }
-            Err(_) => {
-                // It is there and does not run (stopped, or starved): the pod is kept, its calls will tell.
-                tracing::warn!(pod = %pod.id, "the pod's monitor is there and does not answer in time");
-                Some((monitor, pod.record().monitor_pid, Vec::new()))
-            }
-        },
-        Err(_) => None,
+            tokio::time::sleep(CONNECT_PAUSE * attempt).await;
+            continue;
+        };
+        let problem = match tokio::time::timeout(HELLO_LIMIT, monitor.hello()).await {
+            Ok(Ok((pid, known))) => return Found::Answered { monitor, pid, known },
+            Ok(Err(error)) => error.chain(),
+            Err(_) => format!("no answer within {} s", HELLO_LIMIT.as_secs()),
+        };
+        if !monitor_alive(pod) {
+            return Found::Gone;
+        }
+        tracing::warn!(pod = %pod.id, problem, "the pod's monitor is there and of no help; its pod is kept");
+        return Found::Silent(Some(monitor));
+    }
+    tracing::warn!(pod = %pod.id, "the pod's monitor is there and cannot be connected to; its pod is kept");
+    Found::Silent(None)
+}
+
+/// Finds a pod's monitor and brings the records to what it knows.
+pub(crate) async fn take_over(shared: &Arc<Shared>, pod: &Arc<Pod>) {
+    let (monitor, answer) = match find(pod).await {
+        Found::Gone => {
+            pod::lost(shared, pod);
+            return undo_creations(shared, pod).await;
+        }
+        Found::Silent(monitor) => (monitor, None),
+        Found::Answered { monitor, pid, known } => (Some(monitor), Some((pid, known))),
     };
-    let Some((monitor, pid, known)) = connected else {
-        pod::lost(shared, pod);
-        undo_creations(shared, pod).await;
-        return;
-    };
-    pod.set_monitor(Some(monitor.clone()));
-    if pod.record().monitor_pid != pid
+    pod.set_monitor(monitor.clone());
+    if let Some((pid, _)) = answer
+        && pod.record().monitor_pid != pid
         && let Err(error) = pod.update(|record| record.monitor_pid = pid)
     {
         tracing::warn!(pod = %pod.id, error = %error.chain(), "a record cannot be written");
     }
     for container in shared.registry.containers_of(pod) {
-        if !matches!(container.phase(), ContainerPhase::Running | ContainerPhase::Starting) {
-            continue;
-        }
-        match known.iter().find(|k| k.container == container.id.as_str()) {
-            Some(k) if k.pid != 0 => {
-                let started = |record: &mut ContainerRecord| {
-                    record.phase = ContainerPhase::Running;
-                    record.pid = k.pid;
-                    record.started_at = record.started_at.max(record.created_at);
-                };
-                let _ = container.update(started);
-            }
-            _ => match exit::on_disk(&container) {
-                Some(end) => exit::apply(shared, &end),
-                None if known.is_empty() => {}
-                None => exit::lost_now(&container),
-            },
+        if matches!(container.phase(), ContainerPhase::Running | ContainerPhase::Starting) {
+            compare(shared, &container, answer.as_ref().map(|(_, known)| known.as_slice())).await;
         }
     }
     undo_creations(shared, pod).await;
-    pod::listen(shared, pod, &monitor);
+    if let Some(monitor) = monitor {
+        pod::listen(shared, pod, &monitor);
+    }
+}
+
+/// Brings the record of a container that was running or starting to what the shim knows; `None` where it did not say.
+async fn compare(shared: &Arc<Shared>, container: &Arc<Container>, known: Option<&[Known]>) {
+    let found = known.and_then(|known| known.iter().find(|k| k.container == container.id.as_str()));
+    if let Some(running) = found.filter(|k| k.pid != 0) {
+        let started = |record: &mut ContainerRecord| {
+            record.phase = ContainerPhase::Running;
+            record.pid = running.pid;
+            record.started_at = record.started_at.max(record.created_at);
+        };
+        if let Err(error) = container.note(started) {
+            tracing::warn!(container = %container.id, error = %error.chain(), "a record cannot be written");
+        }
+        return;
+    }
+    if let Some(end) = exit::on_disk(container) {
+        return exit::apply(shared, &end);
+    }
+    if known.is_none() {
+        return;
+    }
+    // The shim answered and knows no such process: the start never reached it, or failed there unheard.
+    let (engine, owned) = (shared.clone(), container.clone());
+    if let Err(error) = blocking(move || exit::clean_cgroup(&engine, &owned)).await {
+        tracing::warn!(container = %container.id, error = %error.chain(), "the cgroup of a container that does not run stays");
+    }
+    if container.phase() == ContainerPhase::Starting {
+        if let Err(error) = container.note(|record| record.phase = ContainerPhase::Created) {
+            tracing::warn!(container = %container.id, error = %error.chain(), "a record cannot be written");
+        }
+    } else {
+        exit::lost_now(container);
+    }
 }
 
 async fn undo_creations(shared: &Arc<Shared>, pod: &Arc<Pod>) {

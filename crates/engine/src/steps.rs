@@ -38,17 +38,22 @@ pub(crate) async fn run<C>(operation: &str, steps: &[Step<C>], context: &mut C) 
         let began = Instant::now();
         if let Err(error) = (step.act)(context).await {
             tracing::debug!(operation, step = step.name, error = %error.chain(), "a step failed; undoing");
-            for done in steps[..=index].iter().rev() {
-                if let Err(error) = (done.undo)(context).await {
-                    tracing::warn!(operation, step = done.name, error = %error.chain(), "an undo failed; it stays recorded");
-                }
-            }
+            undo(operation, &steps[..=index], context).await;
             return Err(error);
         }
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         times.push(StepTime { name: step.name.to_owned(), micros });
     }
     Ok(times)
+}
+
+/// Takes steps back, last first.
+pub(crate) async fn undo<C>(operation: &str, steps: &[Step<C>], context: &mut C) {
+    for step in steps.iter().rev() {
+        if let Err(error) = (step.undo)(context).await {
+            tracing::warn!(operation, step = step.name, error = %error.chain(), "an undo failed; it stays recorded");
+        }
+    }
 }
 
 #[cfg(test)]

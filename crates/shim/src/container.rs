@@ -8,7 +8,8 @@ use shim_protocol::exits::Exit;
 use std::io;
 use types::time::now_nanos;
 
-const SIGKILL: i32 = 9;
+/// signal(7).
+pub const SIGKILL: i32 = 9;
 
 /// One more process in the container.
 pub struct Exec {

@@ -1,7 +1,7 @@
 //! Starting containers and execs: the shim forks at once and goes on; the child's reports come through the
 //! event loop, so that a launch that hangs (a mount of a dead server) holds up nobody else in the pod.
 
-use crate::container::{Container, Exec};
+use crate::container::{Container, Exec, SIGKILL};
 use crate::supervisor::{Supervisor, Token};
 use ::container::failure::{Failure, Tried};
 use ::container::init::Inherited;
@@ -147,6 +147,12 @@ impl Supervisor {
         let Some(target) = &container.pidfd else {
             return Err(shim_protocol::request(format!("container {} does not run", exec.container)));
         };
+        if container.execs.iter().any(|e| e.id == exec.exec) {
+            return Err(shim_protocol::request(format!(
+                "exec {} of container {} runs already",
+                exec.exec, exec.container
+            )));
+        }
         let pid = if container.own_pid_namespace { Some(pid_namespace(container.pid)?) } else { None };
         let into = ForkInto { new: 0, pid, cgroup };
         let launched = spawn::join(&plan, target.as_fd(), &into, &Inherited { cgroup_tasks, stdio })?;
@@ -183,21 +189,31 @@ impl Supervisor {
 
     /// A launching child said something.
     pub fn report(&mut self, index: u32) {
-        if self.read_report(index) {
+        // The slot may be another launch's than the event was for, so nothing here may wait.
+        if self.read_report(index, false) {
             self.conclude(index);
         }
     }
 
     /// Reads all that an ended child said, and concludes.
     pub fn finish_launch(&mut self, index: u32) {
-        while !self.read_report(index) {}
+        while !self.read_report(index, true) {}
         self.conclude(index);
     }
 
     /// Takes one report; answers whether it was the last.
-    fn read_report(&mut self, index: u32) -> bool {
+    fn read_report(&mut self, index: u32, wait: bool) -> bool {
         let Some(Some(launch)) = self.launches.get_mut(index as usize) else { return true };
-        match launch.report.receive() {
+        let received = if wait {
+            launch.report.receive()
+        } else {
+            match launch.report.try_receive() {
+                Ok(None) => return false,
+                Ok(Some(received)) => Ok(received),
+                Err(failure) => Err(failure),
+            }
+        };
+        match received {
             Ok(Some((Report::Ready(user), terminal))) => {
                 launch.user = Some(user);
                 if let (Some(master), Target::Container(container)) = (terminal, launch.target) {
@@ -248,17 +264,20 @@ impl Supervisor {
         self.peers.send(launch.peer, &Message::Reply { id: launch.request, result });
     }
 
-    /// Forgets a process that never came to run. Its child ends by itself after its last report; the kernel
-    /// hands it over with the next SIGCHLD, where nobody knows it any more.
+    /// Forgets a process that never came to run. Its child ends by itself after its last report, and is killed all
+    /// the same, for the report may be what failed; the kernel hands it over with the next SIGCHLD, where nobody
+    /// knows it any more.
     fn abandon(&mut self, target: Target) {
         match target {
             Target::Container(index) => {
-                if let Some(slot) = self.containers.get_mut(index as usize) {
-                    *slot = None;
+                if let Some(container) = self.containers.get_mut(index as usize).and_then(Option::take) {
+                    // Already ended: nothing to kill.
+                    let _ = container.signal(None, SIGKILL);
                 }
             }
             Target::Exec(index, id) => {
                 if let Some(Some(container)) = self.containers.get_mut(index as usize) {
+                    let _ = container.signal(Some(id), SIGKILL);
                     container.execs.retain(|e| e.id != id);
                 }
             }

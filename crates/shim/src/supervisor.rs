@@ -271,6 +271,10 @@ impl Supervisor {
     }
 
     fn child_ended(&mut self, pid: i32, exit_code: i32, signal: i32) {
+        if self.pause.as_ref().is_some_and(|pause| pause.pid == pid) {
+            self.pause = None;
+            return;
+        }
         let is_launching = |l: &Launch| l.child.pid == pid;
         if let Some(index) = self.launches.iter().position(|slot| slot.as_ref().is_some_and(is_launching)) {
             // The child is gone, so its reports are all there: this cannot block.
@@ -278,7 +282,8 @@ impl Supervisor {
         }
         for index in 0..self.containers.len() {
             let Some(container) = &mut self.containers[index] else { continue };
-            if container.pid == pid {
+            // The number of one that ended may be another's by now.
+            if container.running_pid() == pid {
                 container.drain(&mut self.buffer);
                 let exit = container.ended(exit_code, signal);
                 self.announce(exit);

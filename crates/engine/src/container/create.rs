@@ -54,6 +54,8 @@ async fn create_once(shared: Arc<Shared>, pod: Arc<Pod>, config: ContainerConfig
     let id = ContainerId::from_random(random_id()?);
     let record = new_record(id.clone(), config, &image);
     let container = Arc::new(Container::new(pod, record, shared.parts.snapshotter.name()));
+    // A removal of the pod meanwhile waits for this to end, and takes the container with it.
+    let _operation = container.operation.lock().await;
     let mut prepare = Prepare::new(shared, container.clone(), image);
     let times = steps::run("CreateContainer", STEPS, &mut prepare).await?;
     container.update(|record| {

@@ -28,7 +28,7 @@ pub(crate) fn apply(shared: &Arc<Shared>, exit: &Exit) {
 
 /// What the record says of an end.
 pub(crate) fn record(container: &Container, exit: &Exit) {
-    let updated = container.update(|record| {
+    let updated = container.note(|record| {
         record.phase = ContainerPhase::Exited;
         record.pid = 0;
         record.exit_code = exit.exit_code;
@@ -61,9 +61,20 @@ pub(crate) fn lost(shared: &Arc<Shared>, container: &Arc<Container>) {
                 if let Err(error) = clean_cgroup(&shared, &container) {
                     tracing::warn!(container = %container.id, error = %error.chain(), "cannot kill what is left of a container");
                 }
-                lost_now(&container);
+                settle(&container);
             });
         }
+    }
+}
+
+/// Records the end of a container of which nothing runs any more: as the shim wrote it, else as killed.
+pub(crate) fn settle(container: &Container) {
+    match on_disk(container) {
+        Some(exit) if container.phase() != ContainerPhase::Exited => {
+            record(container, &exit);
+            container.ended.send_replace(true);
+        }
+        _ => lost_now(container),
     }
 }
 
@@ -79,7 +90,7 @@ pub(crate) fn lost_now(container: &Container) {
         };
         record(container, &exit);
         let _ = container
-            .update(|record| record.message = "the pod's monitor ended; the container was killed".into());
+            .note(|record| record.message = "the pod's monitor ended; the container was killed".into());
     }
     container.ended.send_replace(true);
 }

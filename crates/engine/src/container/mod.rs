@@ -47,7 +47,8 @@ impl Container {
             record: RwLock::new(record),
             operation: tokio::sync::Mutex::new(()),
             ended: watch::Sender::new(ended),
-            execs: AtomicU64::new(1),
+            // A daemon before this one may have execs under way in the same shim; numbers do not meet.
+            execs: AtomicU64::new(first_exec()),
             snapshotter,
         }
     }
@@ -56,8 +57,18 @@ impl Container {
         self.record.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the record in memory and on disk.
+    /// Changes the record on disk, and where that succeeds in memory.
     pub fn update(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<()> {
+        let mut record = self.record.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = record.clone();
+        change(&mut changed);
+        self.pod.folder.write(&container_name(&self.id), &changed)?;
+        *record = changed;
+        Ok(())
+    }
+
+    /// Changes the record in memory even where the disk does not take it: for what has happened already.
+    pub fn note(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<()> {
         let mut record = self.record.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut record);
         self.pod.folder.write(&container_name(&self.id), &*record)
@@ -105,6 +116,15 @@ impl Container {
             snapshotter: self.snapshotter.to_owned(),
             steps: record.steps.clone(),
         }
+    }
+}
+
+fn first_exec() -> u64 {
+    let mut bytes = [0; 8];
+    // Even without randomness the clock keeps daemons apart.
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(8) => u64::from_ne_bytes(bytes) >> 1,
+        _ => types::time::now_nanos().cast_unsigned() >> 1,
     }
 }
 

@@ -113,13 +113,22 @@ fn decide(shared: &Shared, container: &Container, image: &ImageRecord, root: Roo
     let file = |name: &str| Some(pod.path.join(name).to_string_lossy().into_owned());
     let cgroup = container.cgroup();
     let hostname = hostname(pod);
+    let facts = if config.security.privileged {
+        // Disks come and go; a privileged container gets those of now.
+        std::borrow::Cow::Owned(spec::NodeFacts {
+            devices: crate::facts::devices_at(Path::new("/dev")),
+            ..shared.facts.clone()
+        })
+    } else {
+        std::borrow::Cow::Borrowed(&shared.facts)
+    };
     let inputs = Inputs {
         container_id: container.id.as_str(),
         pod_id: pod.id.as_str(),
         pod: &pod_config,
         container: &config,
         image: &image_config,
-        facts: &shared.facts,
+        facts: &facts,
         root,
         cgroups_path: &cgroup,
         hostname: &hostname,

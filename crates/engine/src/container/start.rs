@@ -82,7 +82,7 @@ fn record_running(container: &Container, started: Started, times: Vec<crate::api
 
 /// A container that could not be started has ended, with the reason; containerd's code for it is 128.
 fn record_failure(container: &Container, error: &Error) -> Result<()> {
-    container.update(|record| {
+    container.note(|record| {
         record.phase = ContainerPhase::Exited;
         record.exit_code = 128;
         record.reason = "StartError".into();
@@ -108,13 +108,18 @@ impl Launch {
             let record = self.container.record();
             (record.resources.clone(), record.device_rules.iter().map(device_rule).collect::<Vec<_>>())
         };
-        let group = self.shared.parts.cgroups.create(&self.container.cgroup())?;
-        let mut warnings = group.apply(&resources)?;
-        warnings.extend(group.devices(&rules)?);
+        let (shared, path) = (self.shared.clone(), self.container.cgroup());
+        let (warnings, entry, oom) = blocking(move || {
+            let group = shared.parts.cgroups.create(&path)?;
+            let mut warnings = group.apply(&resources)?;
+            warnings.extend(group.devices(&rules)?);
+            Ok((warnings, group.entry()?, group.oom_file()?))
+        })
+        .await?;
         for warning in warnings {
             tracing::warn!(pod = %self.container.pod.id, container = %self.container.id, "{warning}");
         }
-        self.group = Some((group.entry()?, group.oom_file()?));
+        self.group = Some((entry, oom));
         Ok(())
     }
 

@@ -50,11 +50,14 @@ impl Pod {
         self.record.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the record in memory and on disk.
+    /// Changes the record on disk, and where that succeeds in memory.
     pub fn update(&self, change: impl FnOnce(&mut PodRecord)) -> Result<()> {
         let mut record = self.record.write().unwrap_or_else(PoisonError::into_inner);
-        change(&mut record);
-        self.folder.write(POD, &*record)
+        let mut changed = record.clone();
+        change(&mut changed);
+        self.folder.write(POD, &changed)?;
+        *record = changed;
+        Ok(())
     }
 
     pub fn monitor(&self) -> Option<Monitor> {
@@ -105,7 +108,7 @@ pub(crate) fn listen(shared: &Arc<Shared>, pod: &Arc<Pod>, monitor: &Monitor) {
             let Some((shared, pod)) = upgrade(&shared, &pod) else { return };
             match event {
                 MonitorEvent::Exited(exit) => crate::container::exit::apply(&shared, &exit),
-                MonitorEvent::Gone => return lost(&shared, &pod),
+                MonitorEvent::Gone => return disconnected(&shared, &pod).await,
             }
         }
     });
@@ -115,16 +118,26 @@ fn upgrade(shared: &Weak<Shared>, pod: &Weak<Pod>) -> Option<(Arc<Shared>, Arc<P
     Some((shared.upgrade()?, pod.upgrade()?))
 }
 
+/// The connection broke. A monitor that is alive all the same is connected to again; one that is not is lost.
+async fn disconnected(shared: &Arc<Shared>, pod: &Arc<Pod>) {
+    pod.set_monitor(None);
+    if sandbox::monitor_alive(pod) && pod.is_ready() {
+        tracing::warn!(pod = %pod.id, "the connection to the pod's monitor broke; connecting again");
+        Box::pin(crate::recover::take_over(shared, pod)).await;
+    } else {
+        lost(shared, pod);
+    }
+}
+
 /// The monitor ended without being asked to: what it had on disk counts, what ran is killed, and the pod is
 /// no longer ready, so that its owner makes a new one.
 pub(crate) fn lost(shared: &Arc<Shared>, pod: &Arc<Pod>) {
     pod.set_monitor(None);
-    if !pod.is_ready() {
-        return;
-    }
-    tracing::warn!(pod = %pod.id, "the pod's monitor is gone; what still runs is killed");
-    if let Err(error) = pod.update(|record| record.phase = PodPhase::Stopping) {
-        tracing::error!(pod = %pod.id, error = %error.chain(), "the loss of the monitor is not recorded");
+    if pod.is_ready() {
+        tracing::warn!(pod = %pod.id, "the pod's monitor is gone; what still runs is killed");
+        if let Err(error) = pod.update(|record| record.phase = PodPhase::Stopping) {
+            tracing::error!(pod = %pod.id, error = %error.chain(), "the loss of the monitor is not recorded");
+        }
     }
     for container in shared.registry.containers_of(pod) {
         crate::container::exit::lost(shared, &container);

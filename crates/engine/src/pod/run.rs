@@ -61,12 +61,18 @@ async fn run_once(shared: Arc<Shared>, config: PodConfig) -> Result<PodId> {
     }
     let id = PodId::from_random(sandbox::random_id()?);
     let pod = Arc::new(Pod::new(shared.pod_path(&id), new_record(&shared, id.clone(), config)?)?);
+    // A stop or removal of a pod that is being made waits for this to end.
+    let _operation = pod.operation.lock().await;
     let mut sandbox = Sandbox::new(shared.clone(), pod.clone());
-    let times = steps::run("RunPodSandbox", STEPS, &mut sandbox).await?;
-    pod.update(|record| {
+    let mut times = steps::run("RunPodSandbox", STEPS, &mut sandbox).await?;
+    let ready = pod.update(|record| {
         record.phase = PodPhase::Ready;
-        record.steps = times;
-    })?;
+        record.steps.append(&mut times);
+    });
+    if let Err(error) = ready {
+        steps::undo("RunPodSandbox", STEPS, &mut sandbox).await;
+        return Err(error);
+    }
     // The monitor may have died in between; then its end was not taken for a loss.
     if pod.monitor().is_none() {
         super::lost(&shared, &pod);

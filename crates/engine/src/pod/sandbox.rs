@@ -249,18 +249,28 @@ pub(crate) fn hostname(pod: &Pod) -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Kills the shim that the record names, where that process is still the shim: its name and pod are checked.
+/// Whether the shim that the record names is there.
+pub(crate) fn monitor_alive(pod: &Pod) -> bool {
+    monitor_process(pod).is_some()
+}
+
+/// Kills the shim that the record names.
 pub(crate) fn kill_monitor(pod: &Pod) {
-    let pid = pod.record().monitor_pid;
-    let Some(process) = rustix::process::Pid::from_raw(pid) else { return };
-    let Ok(pidfd) = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()) else {
-        return;
-    };
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut words = command.split(|b| *b == 0);
-    if words.next() == Some(b"corten-shim") && words.next() == Some(pod.id.as_str().as_bytes()) {
-        let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+    if let Some(process) = monitor_process(pod) {
+        let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
     }
+}
+
+/// The process that the record names, where it is still this pod's shim: its name and pod are checked behind the
+/// descriptor, so that a number that was given away again is not mistaken for it.
+fn monitor_process(pod: &Pod) -> Option<rustix::fd::OwnedFd> {
+    let pid = pod.record().monitor_pid;
+    let process = rustix::process::Pid::from_raw(pid)?;
+    let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).ok()?;
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = command.split(|b| *b == 0);
+    (words.next() == Some(b"corten-shim") && words.next() == Some(pod.id.as_str().as_bytes()))
+        .then_some(pidfd)
 }
 
 fn make_shm(path: &Path) -> Result<()> {

@@ -28,7 +28,14 @@ pub(crate) async fn stop_pod(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<()>
     if pod.record().phase == PodPhase::Stopped {
         return Ok(());
     }
-    pod.update(|record| record.phase = PodPhase::Stopping)?;
+    if shared.registry.pod(pod.id.as_str()).is_err() {
+        // Its start failed meanwhile, and nothing of it is left.
+        return Ok(());
+    }
+    if let Err(error) = pod.update(|record| record.phase = PodPhase::Stopping) {
+        // A full disk must not keep a pod running; what is given back is given back.
+        tracing::warn!(pod = %pod.id, error = %error.chain(), "the stop is not recorded");
+    }
     let containers = shared.registry.containers_of(pod);
     let stops = containers.iter().map(|c| container::stop::stop_container(shared, c, Duration::ZERO));
     let mut failed: Vec<String> =

@@ -177,6 +177,12 @@ async fn the_callers_cgroup_holds_the_container_with_its_limits() {
         .find_map(|(root, file)| std::fs::read_to_string(format!("{root}{wanted}/{file}")).ok());
     assert_eq!(limit.as_deref().map(str::trim), Some("67108864"));
     // Inside, the container's own group is the root.
+    for _ in 0..200 {
+        if node.log("c").contains("::/") || node.log("c").contains(":/\n") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let inside = node.log("c");
     assert!(inside.contains(":/\n") && !inside.contains(&id), "{inside}");
     node.engine.remove_pod(pod.as_str()).await.expect("removed");

@@ -201,6 +201,50 @@ async fn a_pod_shares_one_pid_namespace_where_it_is_asked_to() {
 }
 
 #[tokio::test]
+async fn no_descriptor_of_the_node_is_open_when_the_program_is_found() {
+    // CVE-2024-21626: `/proc/self/fd/N/..` of a descriptor that is only close-on-exec leads out of the root.
+    let Some(pod) = Pod::start(0).await else { return };
+    std::fs::copy("/bin/busybox", pod.path.join("escape")).expect("a program beside the shim's files");
+    let waiting = pod.plan(&["sleep", "100"]);
+    pod.run("w", &waiting, PidNamespace::Own).await.expect("starts");
+    for fd in 3..40 {
+        for path in [format!("/proc/self/fd/{fd}/escape"), format!("/proc/self/fd/{fd}/../pod/escape")] {
+            let name = format!("c{fd}");
+            pod.run(&name, &pod.plan(&[&path, "true"]), PidNamespace::Own)
+                .await
+                .expect_err("nothing leads to the node");
+            pod.exec("w", &waiting, fd, &[&path, "true"]).await.expect_err("nor from an exec");
+        }
+    }
+    let list = pod.plan(&["ls", "/proc/self/fd"]);
+    pod.run("list", &list, PidNamespace::Own).await.expect("starts");
+    pod.exit("list").await;
+    let log = pod.log("list");
+    let open: Vec<_> = log.lines().filter_map(|l| l.rsplit(' ').next()).collect();
+    assert_eq!(open, ["0", "1", "2", "3"], "3 is the listing's own: {log}");
+    pod.monitor.signal("w", None, 9).await.expect("kill");
+    pod.exit("w").await;
+    pod.end().await;
+}
+
+#[tokio::test]
+async fn the_process_that_holds_a_shared_pid_namespace_holds_nothing_of_the_node() {
+    let Some(pod) = Pod::start_sharing().await else { return };
+    // All capabilities, tracing among them.
+    let look = pod.plan(&[
+        "sh",
+        "-c",
+        "ls -A /proc/1/root | wc -l; ls /proc/1/fd | wc -l; grep CapPrm /proc/1/status",
+    ]);
+    pod.run("c1", &look, PidNamespace::Pod).await.expect("starts");
+    pod.exit("c1").await;
+    let log = pod.log("c1");
+    let out: Vec<_> = log.lines().filter_map(|l| l.split_once(" stdout F ")).map(|(_, t)| t).collect();
+    assert_eq!(out, ["0", "1", "CapPrm:\t0000000000000000"], "{log}");
+    pod.end().await;
+}
+
+#[tokio::test]
 async fn a_terminal_is_the_containers_own() {
     let Some(pod) = Pod::start(0).await else { return };
     let mut plan = pod.plan(&["sh", "-c", "tty; stty size; stty size < /dev/console"]);

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod node;
+mod propagation;
 mod restart;
 mod run;
 mod verbs;

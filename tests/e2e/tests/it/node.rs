@@ -65,12 +65,21 @@ impl Node {
     }
 
     pub fn start(&mut self) {
+        self.start_under(&[]);
+    }
+
+    /// The same with other words before the daemon's command line.
+    pub fn start_under(&mut self, words: &[&str]) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.temp.path().join("daemon.log"))
             .expect("log");
-        let child = Command::new(corten())
+        let program = corten();
+        let mut line: Vec<&std::ffi::OsStr> = words.iter().map(std::ffi::OsStr::new).collect();
+        line.push(program.as_os_str());
+        let child = Command::new(line[0])
+            .args(&line[1..])
             .args(["daemon", "--config"])
             .arg(self.config())
             .stdin(Stdio::null())

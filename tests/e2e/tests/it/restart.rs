@@ -54,3 +54,25 @@ fn a_daemon_that_is_asked_to_end_leaves_pods_running() {
     node.ok(&["rmp", "-f", "-a"]);
     node.assert_nothing_left();
 }
+
+#[test]
+fn a_pod_under_a_daemon_of_another_version_is_kept() {
+    // A shim that is stopped answers nobody, like one whose protocol the daemon does not speak.
+    let Some(mut node) = Node::serving() else { return };
+    node.ok(&["pull", &node.busybox()]);
+    let (pod, id) = node.container("c", "sleep 1000");
+    let json: serde_json::Value =
+        serde_json::from_str(&node.ok(&["inspectp", "-o", "json", &pod])).expect("JSON");
+    let shim = json["info"]["pid"].as_i64().or_else(|| json["info"]["monitorPid"].as_i64());
+    let shim =
+        shim.and_then(|pid| rustix::process::Pid::from_raw(pid as i32)).unwrap_or_else(|| panic!("{json}"));
+    rustix::process::kill_process(shim, Signal::STOP).expect("stopped");
+    node.end_daemon(Signal::KILL);
+    node.start();
+    assert!(node.ok(&["pods"]).contains("Ready"));
+    assert_eq!(node.status(&id, "state"), "CONTAINER_RUNNING");
+    rustix::process::kill_process(shim, Signal::CONT).expect("continued");
+    node.wait_for("an exec", |n| n.verb(&["exec", "-s", &id, "true"]).status.success());
+    node.ok(&["rmp", "-f", "-a"]);
+    node.assert_nothing_left();
+}
