@@ -1,5 +1,7 @@
 //! RFC 3339 times of log records. Writes into a buffer of the caller's, and never allocates.
 
+use types::time::civil_from_days;
+
 /// The length of a written time: `2016-10-06T00:17:09.669794202Z`.
 pub const STAMP_LEN: usize = 30;
 
@@ -89,20 +91,6 @@ fn days_of_month(year: i64, month: i64) -> i64 {
         2 => 28,
         _ => 31,
     }
-}
-
-/// Day number to (year, month, day); years are counted from March, so that the leap day is the last one
-/// (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// The inverse of [`civil_from_days`], from the same source.

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
-use types::container::{ContainerConfig, ContainerMetadata};
-use types::pod::{PodConfig, PodMetadata, Resources};
+use types::container::ContainerConfig;
+use types::pod::{PodConfig, Resources};
 use types::{ContainerId, Digest, PodId};
 
 /// Whether a sandbox can hold running containers (CRI `PodSandboxState`).
@@ -193,9 +192,3 @@ pub struct Handler {
     /// User namespaces.
     pub user_namespaces: bool,
 }
-
-/// How long ExecSync may take; `None` has no limit.
-pub type ExecTimeout = Option<Duration>;
-
-/// Re-exported so that callers need not name `types`.
-pub type Metadata = (PodMetadata, ContainerMetadata);
