@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use types::container::ContainerConfig;
 use types::pod::{PodConfig, Resources};
 use types::{ContainerId, Digest, PodId};
@@ -22,7 +23,7 @@ pub struct PodStatus {
     /// Its id.
     pub id: PodId,
     /// What it was asked to be.
-    pub config: PodConfig,
+    pub config: Arc<PodConfig>,
     /// The runtime handler that it runs with; empty is the default.
     pub runtime_handler: String,
     /// Ready or not.
@@ -32,7 +33,7 @@ pub struct PodStatus {
     /// Addresses, the primary first; empty on the node's network.
     pub ips: Vec<IpAddr>,
     /// The CNI result, for verbose answers.
-    pub network_result: Option<serde_json::Value>,
+    pub network_result: Option<Arc<serde_json::Value>>,
     /// Process id of the monitor, for verbose answers; 0 where there is none.
     pub monitor_pid: i32,
     /// The pinned network namespace; empty on the node's network.
@@ -40,7 +41,7 @@ pub struct PodStatus {
     /// The pod's cgroup.
     pub cgroup: String,
     /// How long each step of its start took, in order.
-    pub steps: Vec<StepTime>,
+    pub steps: Arc<Vec<StepTime>>,
 }
 
 /// How long one step of an operation took.
@@ -73,7 +74,7 @@ pub struct ContainerStatus {
     /// Its pod.
     pub pod: PodId,
     /// What it was asked to be.
-    pub config: ContainerConfig,
+    pub config: Arc<ContainerConfig>,
     /// Where it is in its life.
     pub state: ContainerState,
     /// Nanoseconds since 1970.
@@ -107,7 +108,7 @@ pub struct ContainerStatus {
     /// The snapshotter that holds its root.
     pub snapshotter: String,
     /// How long each step of its creation and start took, in order.
-    pub steps: Vec<StepTime>,
+    pub steps: Arc<Vec<StepTime>>,
 }
 
 /// Who a process runs as.

@@ -14,6 +14,7 @@
 use crate::api::{PodState, ResolvedUser, StepTime};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::sync::Arc;
 use types::container::ContainerConfig;
 use types::pod::{PodConfig, Resources};
 use types::{ContainerId, Digest, PodId};
@@ -53,20 +54,21 @@ pub(crate) enum PodPhase {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PodRecord {
     pub id: PodId,
-    pub config: PodConfig,
+    /// Shared with every status that is given out.
+    pub config: Arc<PodConfig>,
     pub runtime_handler: String,
     pub phase: PodPhase,
     pub created_at: i64,
     /// Whether the pod has a network of its own, which has to be given back.
     pub own_network: bool,
     pub ips: Vec<IpAddr>,
-    pub network_result: Option<serde_json::Value>,
+    pub network_result: Option<Arc<serde_json::Value>>,
     pub monitor_pid: i32,
     /// Where its containers' cgroups are made.
     pub cgroup: String,
     /// Whether that cgroup is ours to remove.
     pub own_cgroup: bool,
-    pub steps: Vec<StepTime>,
+    pub steps: Arc<Vec<StepTime>>,
 }
 
 impl PodRecord {
@@ -94,7 +96,8 @@ pub(crate) enum ContainerPhase {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ContainerRecord {
     pub id: ContainerId,
-    pub config: ContainerConfig,
+    /// Shared with every status that is given out.
+    pub config: Arc<ContainerConfig>,
     pub phase: ContainerPhase,
     pub created_at: i64,
     pub started_at: i64,
@@ -111,5 +114,5 @@ pub(crate) struct ContainerRecord {
     pub user: Option<ResolvedUser>,
     pub stop_signal: i32,
     pub pid: i32,
-    pub steps: Vec<StepTime>,
+    pub steps: Arc<Vec<StepTime>>,
 }

@@ -115,16 +115,16 @@ mod tests {
     fn pod() -> PodStatus {
         PodStatus {
             id: PodId::from_random([7; 32]),
-            config: pod::config("config", Some(wire_config())).expect("sound"),
+            config: pod::config("config", Some(wire_config())).expect("sound").into(),
             runtime_handler: "kata".into(),
             state: PodState::Ready,
             created_at: 42,
             ips: vec!["10.88.0.2".parse().expect("v4"), "fd00::2".parse().expect("v6")],
-            network_result: Some(json!({"cniVersion": "1.1.0"})),
+            network_result: Some(json!({"cniVersion": "1.1.0"}).into()),
             monitor_pid: 77,
             netns: "/run/corten/pods/x/net".into(),
             cgroup: "/kubepods/podx".into(),
-            steps: vec![StepTime { name: "network".into(), micros: 5 }],
+            steps: vec![StepTime { name: "network".into(), micros: 5 }].into(),
         }
     }
 

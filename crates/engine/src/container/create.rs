@@ -60,7 +60,7 @@ async fn create_once(shared: Arc<Shared>, pod: Arc<Pod>, config: ContainerConfig
     let times = steps::run("CreateContainer", STEPS, &mut prepare).await?;
     container.update(|record| {
         record.phase = ContainerPhase::Created;
-        record.steps = times;
+        record.steps = Arc::new(times);
     })?;
     Ok(id)
 }
@@ -69,7 +69,7 @@ fn new_record(id: ContainerId, config: ContainerConfig, image: &ImageRecord) -> 
     ContainerRecord {
         id,
         resources: config.resources.clone(),
-        config,
+        config: Arc::new(config),
         phase: ContainerPhase::Creating,
         created_at: now_nanos(),
         started_at: 0,
@@ -84,6 +84,6 @@ fn new_record(id: ContainerId, config: ContainerConfig, image: &ImageRecord) -> 
         user: None,
         stop_signal: 15,
         pid: 0,
-        steps: Vec::new(),
+        steps: Arc::default(),
     }
 }

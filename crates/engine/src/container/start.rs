@@ -76,7 +76,7 @@ fn record_running(container: &Container, started: Started, times: Vec<crate::api
             record.started_at.max(if record.finished_at == 0 { now_nanos() } else { record.finished_at });
         let user = started.user;
         record.user = Some(ResolvedUser { uid: user.uid, gid: user.gid, groups: user.groups });
-        record.steps.extend(times);
+        Arc::make_mut(&mut record.steps).extend(times);
     })
 }
 

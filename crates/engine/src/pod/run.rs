@@ -67,7 +67,7 @@ async fn run_once(shared: Arc<Shared>, config: PodConfig) -> Result<PodId> {
     let mut times = steps::run("RunPodSandbox", STEPS, &mut sandbox).await?;
     let ready = pod.update(|record| {
         record.phase = PodPhase::Ready;
-        record.steps.append(&mut times);
+        record.steps = Arc::new(std::mem::take(&mut times));
     });
     if let Err(error) = ready {
         steps::undo("RunPodSandbox", STEPS, &mut sandbox).await;
@@ -100,7 +100,7 @@ fn new_record(shared: &Shared, id: PodId, config: PodConfig) -> Result<PodRecord
     Ok(PodRecord {
         own_network: config.security.namespaces.network != NamespaceMode::Node,
         id,
-        config,
+        config: Arc::new(config),
         runtime_handler: String::new(),
         phase: PodPhase::Starting,
         created_at: now_nanos(),
@@ -109,6 +109,6 @@ fn new_record(shared: &Shared, id: PodId, config: PodConfig) -> Result<PodRecord
         monitor_pid: 0,
         cgroup,
         own_cgroup,
-        steps: Vec::new(),
+        steps: Arc::default(),
     })
 }

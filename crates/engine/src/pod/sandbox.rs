@@ -187,7 +187,7 @@ impl Sandbox {
         let attachment = self.shared.parts.network.attach(&self.network()).await?;
         self.pod.update(|record| {
             record.ips = attachment.ips;
-            record.network_result = Some(attachment.result);
+            record.network_result = Some(Arc::new(attachment.result));
         })
     }
 

@@ -30,7 +30,7 @@ fn exited() -> ContainerStatus {
     ContainerStatus {
         id: ContainerId::from_random([1; 32]),
         pod: PodId::from_random([2; 32]),
-        config: container::config("config", Some(wire_config())).expect("sound"),
+        config: container::config("config", Some(wire_config())).expect("sound").into(),
         state: ContainerState::Exited,
         created_at: 10,
         started_at: 20,
@@ -47,7 +47,7 @@ fn exited() -> ContainerStatus {
         pid: 0,
         spec: Some(json!({"ociVersion": "1.2.0"})),
         snapshotter: "overlayfs".into(),
-        steps: Vec::new(),
+        steps: Vec::new().into(),
     }
 }
 
@@ -94,7 +94,7 @@ fn times_that_are_yet_to_come_are_0() {
 fn the_image_is_shown_by_the_name_that_was_asked_for() {
     let image = |user_specified: &str, record: Option<&ImageRecord>| {
         let mut container = exited();
-        container.config.user_specified_image = user_specified.into();
+        std::sync::Arc::make_mut(&mut container.config).user_specified_image = user_specified.into();
         status(&container, record).image.expect("always there").image
     };
     let mut two = record();
