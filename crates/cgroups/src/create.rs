@@ -97,6 +97,19 @@ fn mkdir(hierarchy: &Hierarchy, group: &str) -> Result<bool, Error> {
     }
 }
 
+/// Makes one group below one that is there, in one hierarchy; one that is there already is an error.
+pub(crate) fn make_one(hierarchy: &Hierarchy, group: &str) -> Result<(), Error> {
+    rustix::fs::mkdirat(&hierarchy.root, hierarchy.place(group), FileMode::from_raw_mode(0o755))
+        .map_err(|errno| Error::io("make the cgroup", hierarchy.shown(group, ""), errno))?;
+    if hierarchy.version == Version::V1 && hierarchy.controllers.iter().any(|name| name == "cpuset") {
+        // Nothing is in it yet, so the undo cannot be refused for long.
+        fill_cpuset(hierarchy, group).inspect_err(|_| {
+            let _ = crate::remove::rmdir(hierarchy, group);
+        })?;
+    }
+    Ok(())
+}
+
 fn is_there(hierarchy: &Hierarchy, group: &str) -> Result<bool, Error> {
     match hierarchy.open(group, "", OFlags::PATH | OFlags::DIRECTORY) {
         Ok(_) => Ok(true),

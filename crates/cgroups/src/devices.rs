@@ -1,7 +1,11 @@
-//! Which device nodes the processes of a group may use: v1's devices controller.
+//! Which device nodes the processes of a group may use.
 //!
-//! v2 has no such file; there an eBPF program of the `cgroup_device` kind decides, which this crate does not
-//! attach yet: on v2 [`Group::devices`] changes nothing and says so.
+//! v1 has a controller with files for that, and where it is mounted it is used: on hybrid machines too. v2 has
+//! none; there an eBPF program of the `cgroup_device` kind decides ([`program`] builds it, [`attach`] puts it on
+//! the group). A machine that can do neither gets an error: rules are never weaker than asked for in silence.
+
+mod attach;
+mod program;
 
 use crate::error::Error;
 use crate::files::write_once;
@@ -67,22 +71,25 @@ impl DeviceRule {
 }
 
 impl Group {
-    /// Applies device rules in their order, and gives back what this machine cannot do, one sentence each.
+    /// Applies device rules in their order, the last one that names an access wins, and gives back what this machine
+    /// cannot do, one sentence each. No rules change nothing.
+    ///
+    /// On v1 they change what the group has, which at first is what the group above has. On v2 they are the whole
+    /// truth, in place of those of an earlier call: what no rule allows is denied.
     ///
     /// # Errors
-    /// `PermissionDenied` when a rule allows what the group above does not have.
+    /// `PermissionDenied` when a rule allows what the group above does not have (v1), or when bpf(2) is not
+    /// permitted (v2); `FailedPrecondition` where the kernel cannot enforce rules; `InvalidArgument` for more
+    /// rules than fit (at least 1000 do).
     pub fn devices(&self, rules: &[DeviceRule]) -> Result<Vec<String>> {
-        let Some(hierarchy) = self.layout.with("devices").filter(|h| h.version == Version::V1) else {
-            return Ok(match rules.is_empty() {
-                true => Vec::new(),
-                false => vec![
-                    "device rules are not enforced: this machine has no v1 devices controller".to_owned(),
-                ],
-            });
-        };
         if rules.is_empty() {
             return Ok(Vec::new());
         }
+        let Some(hierarchy) = self.layout.with("devices").filter(|h| h.version == Version::V1) else {
+            let unified = self.layout.unified().ok_or(Error::NoController("devices"))?;
+            attach::apply(unified, self.relative(), rules)?;
+            return Ok(Vec::new());
+        };
         let open = |file: &str| {
             hierarchy
                 .open(self.relative(), file, OFlags::WRONLY)

@@ -8,7 +8,7 @@
 
 use crate::error::Error;
 use crate::files::write_once;
-use crate::layout::Version;
+use crate::layout::{Hierarchy, Layout, Version};
 use crate::{Group, Result};
 use rustix::fs::OFlags;
 use std::os::fd::OwnedFd;
@@ -48,20 +48,29 @@ impl Group {
     /// `NotFound` when the group is missing in one of the hierarchies: entering the others would leave the
     /// process without that hierarchy's limits.
     pub fn entry(&self) -> Result<Entry> {
-        let mut entry = Entry { tasks: Vec::with_capacity(self.layout.hierarchies.len()), directory: None };
-        for hierarchy in &self.layout.hierarchies {
-            let (file, flags) = match hierarchy.version {
-                Version::V1 => ("tasks", OFlags::WRONLY),
-                Version::V2 => ("", OFlags::PATH | OFlags::DIRECTORY),
-            };
-            let fd = hierarchy.open(self.relative(), file, flags).map_err(|errno| {
-                Error::io("open the cgroup", hierarchy.shown(self.relative(), file), errno)
-            })?;
-            match hierarchy.version {
-                Version::V1 => entry.tasks.push(fd),
-                Version::V2 => entry.directory = Some(fd),
-            }
-        }
-        Ok(entry)
+        Ok(open_entry(&self.layout, |_| self.relative())?)
     }
+}
+
+/// Opens the group that `place` names, in every hierarchy.
+pub(crate) fn open_entry<'a>(
+    layout: &Layout,
+    place: impl Fn(&Hierarchy) -> &'a str,
+) -> std::result::Result<Entry, Error> {
+    let mut entry = Entry { tasks: Vec::with_capacity(layout.hierarchies.len()), directory: None };
+    for hierarchy in &layout.hierarchies {
+        let group = place(hierarchy);
+        let (file, flags) = match hierarchy.version {
+            Version::V1 => ("tasks", OFlags::WRONLY),
+            Version::V2 => ("", OFlags::PATH | OFlags::DIRECTORY),
+        };
+        let fd = hierarchy
+            .open(group, file, flags)
+            .map_err(|errno| Error::io("open the cgroup", hierarchy.shown(group, file), errno))?;
+        match hierarchy.version {
+            Version::V1 => entry.tasks.push(fd),
+            Version::V2 => entry.directory = Some(fd),
+        }
+    }
+    Ok(entry)
 }

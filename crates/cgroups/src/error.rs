@@ -70,6 +70,20 @@ pub enum Error {
         /// The group.
         path: String,
     },
+    /// The eBPF program of device rules is not in force.
+    #[error("cannot {what} the cgroup {path}: {why}{}", shown_log(log))]
+    Devices {
+        /// The step.
+        what: &'static str,
+        /// The group in the unified hierarchy.
+        path: PathBuf,
+        /// What the kernel's answer means here.
+        why: &'static str,
+        /// The end of the verifier's log, or nothing.
+        log: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Processes stay although everything was done to end them.
     #[error("the cgroup {path} still has processes after {seconds} s: {pids:?} (the first ones)")]
     Alive {
@@ -95,6 +109,11 @@ impl Error {
                 ErrorKind::FailedPrecondition
             }
             Self::Alive { .. } => ErrorKind::DeadlineExceeded,
+            Self::Devices { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::FailedPrecondition,
+            },
             Self::Write { source, .. } | Self::Io { source, .. } => match source.raw_os_error() {
                 Some(code) if code == rustix::io::Errno::INVAL.raw_os_error() => ErrorKind::InvalidArgument,
                 Some(code) if code == rustix::io::Errno::BUSY.raw_os_error() => ErrorKind::FailedPrecondition,
@@ -103,6 +122,7 @@ impl Error {
                 Some(code) if code == rustix::io::Errno::NOSPC.raw_os_error() => ErrorKind::ResourceExhausted,
                 _ => match source.kind() {
                     io::ErrorKind::NotFound => ErrorKind::NotFound,
+                    io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                         ErrorKind::PermissionDenied
                     }
@@ -111,6 +131,10 @@ impl Error {
             },
         }
     }
+}
+
+fn shown_log(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!(" (the verifier said: {log:?})") }
 }
 
 impl From<Error> for types::Error {

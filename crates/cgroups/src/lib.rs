@@ -17,6 +17,7 @@ mod limits;
 mod path;
 mod processes;
 mod remove;
+mod scope;
 mod stats;
 mod weight;
 
@@ -25,6 +26,7 @@ pub use entry::Entry;
 pub use error::Error;
 pub use layout::Mode;
 pub use limits::BlockLimit;
+pub use scope::Scope;
 pub use stats::{Memory, Pressure, PressureLine, Stats, oom_kills};
 pub use weight::weight_of_shares;
 

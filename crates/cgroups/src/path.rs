@@ -44,6 +44,18 @@ pub(crate) fn relative(path: &str) -> Result<String, Error> {
     Ok(clean)
 }
 
+/// Checks the name of one group: what [`relative`] takes between two slashes.
+pub(crate) fn component(name: &str) -> Result<(), Error> {
+    let refuse = |why| Err(Error::Path { path: name.chars().take(200).collect(), why });
+    if name.is_empty() {
+        return refuse("it is empty");
+    }
+    if name.contains('/') {
+        return refuse("it has a slash in it, and is to be one name");
+    }
+    relative(&format!("/{name}")).map(drop)
+}
+
 /// True when `inner` is `outer` or below it. Both relative, as [`relative`] gives them; empty is the root.
 pub(crate) fn contains(outer: &str, inner: &str) -> bool {
     outer.is_empty() || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -80,6 +92,14 @@ mod tests {
             &format!("/{}", "x".repeat(256)),
         ] {
             assert!(relative(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_name_is_one_name() {
+        assert!(component("exec-1a2b").is_ok());
+        for bad in ["", ".", "..", "/", "a/b", "/a", "a/", "a\nb", "a\0b", &"x".repeat(256)] {
+            assert!(component(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -45,7 +45,7 @@ impl Group {
 }
 
 /// False when something is still busy.
-fn remove_tree(hierarchy: &Hierarchy, group: &str) -> Result<bool, Error> {
+pub(crate) fn remove_tree(hierarchy: &Hierarchy, group: &str) -> Result<bool, Error> {
     if rmdir(hierarchy, group)? {
         return Ok(true);
     }
@@ -58,7 +58,8 @@ fn remove_tree(hierarchy: &Hierarchy, group: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn rmdir(hierarchy: &Hierarchy, group: &str) -> Result<bool, Error> {
+/// False when it is busy; true when it is gone.
+pub(crate) fn rmdir(hierarchy: &Hierarchy, group: &str) -> Result<bool, Error> {
     match rustix::fs::unlinkat(&hierarchy.root, hierarchy.place(group), AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(true),
         Err(Errno::BUSY | Errno::NOTEMPTY | Errno::INTR) => Ok(false),

@@ -1,6 +1,7 @@
 //! The only unsafe code: system calls that rustix does not wrap, each behind a safe function whose
 //! SAFETY comment proves it. Knows nothing of containers.
 
+pub mod bpf;
 pub mod memory;
 pub mod mount;
 pub mod process;

@@ -2,11 +2,13 @@
 //!
 //! Real groups are named `corten-test-<pid>-…` and removed with what is in them, also when a test fails.
 
+mod devices;
 mod kernel;
 mod measures;
+mod scope;
 mod trees;
 
-use cgroups::{Cgroups, Group, Mode};
+use cgroups::{Cgroups, Entry, Group, Mode};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -98,8 +100,12 @@ fn only_version(v2: bool) -> types::Result<Cgroups> {
 
 /// A single-threaded shell that writes itself into the group, then runs the script.
 fn shell_in(group: &Group, script: &str) -> Child {
+    shell_with(&group.entry().unwrap(), script)
+}
+
+/// As [`shell_in`], with descriptors that lead into a group or scope.
+fn shell_with(entry: &Entry, script: &str) -> Child {
     use std::os::fd::AsRawFd;
-    let entry = group.entry().unwrap();
     let own = std::process::id();
     let mut enter = String::new();
     for fd in &entry.tasks {
@@ -115,11 +121,11 @@ fn shell_in(group: &Group, script: &str) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // The descriptors must live until the shell is in.
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line)
-        .unwrap();
-    assert_eq!(line, "in\n", "the shell could not enter the group");
+    // The descriptors must live until the shell is in. No more is read than its word: the rest is the caller's.
+    let mut word = [0; 3];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut word)
+        .expect("the shell could not enter the group");
+    assert_eq!(&word, b"in\n");
     child
 }
 

@@ -31,6 +31,27 @@ fn a_group_comes_and_goes_quickly() {
     assert!(create + entry + remove < Duration::from_millis(100));
 }
 
+#[test]
+fn a_scope_comes_and_goes_quickly() {
+    let Some(t) = Temporary::new("time-scope") else { return };
+    let (mut create, mut entry, mut remove) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..100 {
+        let start = Instant::now();
+        let scope = t.group.scope(&format!("exec-{round}")).unwrap();
+        create.push(start.elapsed());
+        let start = Instant::now();
+        let opened = scope.entry().unwrap();
+        entry.push(start.elapsed());
+        drop(opened);
+        let start = Instant::now();
+        scope.remove().unwrap();
+        remove.push(start.elapsed());
+    }
+    let (create, entry, remove) = (median(create), median(entry), median(remove));
+    eprintln!("scope, medians: create {create:?}, entry {entry:?}, remove {remove:?}");
+    assert!(create + entry + remove < Duration::from_millis(20));
+}
+
 /// Why [`cgroups::Entry`] hands out descriptors: a thread that moves itself skips the lock of the whole machine.
 #[test]
 fn moving_oneself_is_not_slower_than_moving_another() {

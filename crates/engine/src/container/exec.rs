@@ -4,7 +4,7 @@ use super::Container;
 use crate::api::ExecOutput;
 use crate::parts::{Shared, blocking};
 use crate::record::{ContainerPhase, plan_name};
-use cgroups::Entry;
+use cgroups::{Entry, Scope};
 use container::plan::{LaunchPlan, PLAN_MAX, ResolvedUser};
 use monitor::{Exec, ExecStdio, Monitor};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,17 +35,16 @@ pub(crate) async fn exec_sync(
         return Err(Error::precondition(format!("container {} does not run", container.id)));
     }
     let monitor = container.pod.monitor().ok_or_else(|| Error::precondition("the pod's monitor is gone"))?;
-    let (plan, entry) = {
-        let (shared, container) = (shared.clone(), container.clone());
-        blocking(move || prepare(&shared, &container, &cmd)).await?
-    };
     let number = container.execs.fetch_add(1, Ordering::Relaxed);
-    let run = run(&container, &monitor, number, plan, entry);
-    let Some(limit) = timeout else { return run.await };
-    match tokio::time::timeout(limit, run).await {
-        Ok(done) => done,
-        Err(_) => {
-            monitor.signal(container.id.as_str(), Some(number), 9).await?;
+    let (plan, scope) = {
+        let (shared, container) = (shared.clone(), container.clone());
+        blocking(move || prepare(&shared, &container, &cmd, number)).await?
+    };
+    let mut leash = Leash { scope: Some(scope), finished: false };
+    let run = run(&container, &monitor, number, plan, leash.entry()?);
+    let output = match timeout {
+        None => run.await,
+        Some(limit) => tokio::time::timeout(limit, run).await.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::DeadlineExceeded,
                 format!(
@@ -54,12 +53,44 @@ pub(crate) async fn exec_sync(
                     limit.as_secs_f64()
                 ),
             ))
+        }),
+    };
+    leash.finished = output.is_ok();
+    output
+}
+
+/// The cgroup of one command. Where its caller went away, its time is up or it wrote too much, everything that
+/// it started is killed, whatever session it moved to. What a command that ended left in the background stays,
+/// and goes with the container.
+struct Leash {
+    scope: Option<Scope>,
+    finished: bool,
+}
+
+impl Leash {
+    fn entry(&self) -> Result<Entry> {
+        match &self.scope {
+            Some(scope) => scope.entry(),
+            None => Err(Error::internal("the command has no cgroup")),
         }
     }
 }
 
-/// The plan as a memory file, and the way into the container's cgroup.
-fn prepare(shared: &Shared, container: &Container, cmd: &[String]) -> Result<(OwnedFd, Entry)> {
+impl Drop for Leash {
+    fn drop(&mut self) {
+        let Some(scope) = self.scope.take() else { return };
+        let finished = self.finished;
+        tokio::task::spawn_blocking(move || {
+            let killed = if finished { Ok(()) } else { scope.kill() };
+            if let Err(error) = killed.and_then(|()| scope.remove()) {
+                tracing::warn!(cgroup = scope.path(), error = %error.chain(), "the cgroup of a command stays until its container goes");
+            }
+        });
+    }
+}
+
+/// The plan as a memory file, and a cgroup for the command below the container's.
+fn prepare(shared: &Shared, container: &Container, cmd: &[String], number: u64) -> Result<(OwnedFd, Scope)> {
     let path = container.pod.path.join(plan_name(&container.id));
     let fail =
         |e: std::io::Error| Error::with_source(ErrorKind::Internal, "the container's plan cannot be read", e);
@@ -79,7 +110,7 @@ fn prepare(shared: &Shared, container: &Container, cmd: &[String]) -> Result<(Ow
     file.write_all(&encoded).map_err(fail)?;
     let group = shared.parts.cgroups.open(&container.cgroup())?;
     let group = group.ok_or_else(|| Error::precondition(format!("container {} has ended", container.id)))?;
-    Ok((file.into(), group.entry()?))
+    Ok((file.into(), group.scope(&format!("exec-{number}"))?))
 }
 
 async fn run(

@@ -111,6 +111,30 @@ async fn exec_brings_output_code_and_respects_its_limits() {
         .expect_err("limit");
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     assert!(began.elapsed() < Duration::from_secs(5));
+    // At the limit everything that it started is killed, also what moved to a session of its own.
+    let script = "setsid sleep 4321 & setsid sh -c 'setsid sleep 4321' & sleep 4321";
+    node.engine.exec_sync(&id, sh(script), Some(Duration::from_millis(300))).await.expect_err("limit");
+    let count = || async {
+        let list = sh("ps | grep -v grep | grep -c 'sleep 4321'; true");
+        node.engine.exec_sync(&id, list, None).await.expect("exec").stdout
+    };
+    for _ in 0..100 {
+        if count().await == b"0\n" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(count().await, b"0\n");
+    // A caller that goes away takes its command along.
+    let gone = node.engine.exec_sync(&id, sh("sleep 4321"), None);
+    assert!(tokio::time::timeout(Duration::from_millis(200), gone).await.is_err());
+    for _ in 0..100 {
+        if count().await == b"0\n" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(count().await, b"0\n");
     // A background child holds the pipes; the answer does not wait for it.
     let began = Instant::now();
     let output = node.engine.exec_sync(&id, sh("sleep 100 & echo done"), None).await.expect("exec");
