@@ -100,6 +100,16 @@ impl Node {
         self.prefix.clone()
     }
 
+    /// One of this node's shims, where there is one.
+    pub fn a_shim(&self) -> Option<Pid> {
+        let records = std::fs::read_dir(self.temp.state().join("pods")).ok()?;
+        records.flatten().find_map(|pod| {
+            let text = std::fs::read_to_string(pod.path().join("pod.json")).ok()?;
+            let record: serde_json::Value = serde_json::from_str(&text).ok()?;
+            Pid::from_raw(i32::try_from(record["monitor_pid"].as_i64()?).ok()?)
+        })
+    }
+
     pub fn config(&self) -> PathBuf {
         config_file(&self.temp)
     }

@@ -76,3 +76,59 @@ fn a_pod_under_a_daemon_of_another_version_is_kept() {
     node.ok(&["rmp", "-f", "-a"]);
     node.assert_nothing_left();
 }
+
+#[test]
+fn a_daemon_or_shim_killed_at_any_moment_leaks_nothing() {
+    let Some(mut node) = Node::serving() else { return };
+    node.ok(&["pull", &node.busybox()]);
+    let image = node.busybox();
+    let logs = node.temp.path().join("logs");
+    let whole = std::sync::atomic::AtomicU32::new(0);
+    for round in 0..12_u64 {
+        let files: Vec<_> = (0..3)
+            .map(|n| {
+                let name = format!("p{round}-{n}");
+                let pod = format!(
+                    r#"{{"metadata":{{"name":"{name}","namespace":"test","uid":"uid-{name}"}},"log_directory":{logs:?},"linux":{{}}}}"#
+                );
+                let container = format!(
+                    r#"{{"metadata":{{"name":"c"}},"image":{{"image":"{image}"}},"command":["sleep","1000"],"log_path":"{name}.log","linux":{{"security_context":{{"namespace_options":{{"pid":1}}}}}}}}"#
+                );
+                (node.file(&format!("{name}-pod.json"), &pod), node.file(&format!("{name}.json"), &container))
+            })
+            .collect();
+        std::thread::scope(|scope| {
+            for (pod, container) in &files {
+                let (node, whole) = (&node, &whole);
+                scope.spawn(move || {
+                    // Any of these may fail: the daemon is killed under them.
+                    let made = node.verb(&["runp", pod]);
+                    let id = crate::node::text(&made.stdout).trim().to_owned();
+                    let created = node.verb(&["create", &id, container, pod]);
+                    let container = crate::node::text(&created.stdout).trim().to_owned();
+                    node.verb(&["start", &container]);
+                    if node.verb(&["exec", "-s", &container, "true"]).status.success() {
+                        whole.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    node.verb(&["stopp", &id]);
+                });
+            }
+            // A different moment in each round, from the first step to the last.
+            std::thread::sleep(Duration::from_millis(3 + round * 9));
+            let pid = if round % 3 == 2 { node.a_shim() } else { None }
+                .or(rustix::process::Pid::from_raw(node.pid()));
+            if let Some(pid) = pid {
+                let _ = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        });
+        node.end_daemon(Signal::KILL);
+        node.start();
+    }
+    // Some came through whole and some did not, else nothing was tried.
+    let whole = whole.into_inner();
+    assert!((1..36).contains(&whole), "{whole} of 36 came through");
+    node.ok(&["rmp", "-f", "-a"]);
+    assert!(node.ok(&["pods", "-q"]).is_empty());
+    assert!(node.ok(&["ps", "-a", "-q"]).is_empty());
+    node.assert_nothing_left();
+}
