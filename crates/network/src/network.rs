@@ -91,10 +91,12 @@ pub(crate) struct Inner {
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// The file that holds the range that the kubelet gave to this node.
+const POD_CIDR: &str = "pod-cidr";
+
 impl Network {
     /// Opens the records under `config.state`. Nothing in the kernel is touched.
     pub fn open(config: NetworkConfig) -> Result<Network> {
-        let default = Self::default_list(&config.state, &config.subnet)?;
         let failed = |errno: Errno| {
             Error::with_source(
                 ErrorKind::Internal,
@@ -102,7 +104,14 @@ impl Network {
                 errno,
             )
         };
-        crate::files::directory(&config.state, 0o700).map_err(failed)?;
+        let folder = crate::files::directory(&config.state, 0o700).map_err(failed)?;
+        // The kubelet tells a node's range once and not again when only the daemon starts anew.
+        let told = crate::files::read(&folder, POD_CIDR, 4096).map_err(failed)?;
+        let told = told.and_then(|text| String::from_utf8(text).ok());
+        let default = match told.map(|cidr| Self::default_list(&config.state, &cidr)) {
+            Some(Ok(list)) => list,
+            _ => Self::default_list(&config.state, &config.subnet)?,
+        };
         let (attachments, records) = Attachments::open(&config.state).map_err(failed)?;
         let nat = NatTables::open(&config.state).map_err(failed)?;
         for record in &records {
@@ -184,6 +193,10 @@ impl Network {
             return Ok(()); // the kubelet says so when it has none
         }
         let list = Self::default_list(&self.inner.config.state, cidr)?;
+        let written = crate::files::directory(&self.inner.config.state, 0o700)
+            .and_then(|folder| crate::files::replace(&folder, POD_CIDR, cidr.as_bytes(), 0o600));
+        written
+            .map_err(|e| Error::with_source(ErrorKind::Internal, "cannot keep the node's pod range", e))?;
         *self.inner.default.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
         Ok(())
     }

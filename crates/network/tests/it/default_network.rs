@@ -264,6 +264,21 @@ fn both_families_work_where_both_are_asked_for() {
 }
 
 #[test]
+fn the_range_that_the_kubelet_gave_outlives_the_daemon() {
+    on_a_node("pod_cidr", |node| async move {
+        let network = node.network();
+        network.set_pod_cidr("10.79.0.0/24").expect("a subnet");
+        drop(network);
+        let network = node.network();
+        let pod = node.pod("later");
+        let ips = network.attach(&pod.config).await.expect("attach").ips;
+        assert_eq!(ips, ["10.79.0.2".parse::<IpAddr>().expect("ip")]);
+        network.detach(&pod.config).await.expect("detach");
+        network.settled().await;
+    });
+}
+
+#[test]
 fn a_new_daemon_detaches_what_is_recorded_and_frees_what_is_not() {
     on_a_node("sweep", |node| async move {
         let network = node.network();

@@ -89,6 +89,9 @@ pub fn container(
         non_root(run_as_user, &username, &format!("{path}.securityContext.runAsNonRoot"))?;
     }
     let group = own.run_as_group.or(pod.run_as_group);
+    // The CRI allows a group only beside a user; where nobody names one it is root, as the kubelet has it.
+    let run_as_user =
+        if group.is_some() && username.is_empty() { run_as_user.or(Some(0)) } else { run_as_user };
     let capabilities = own.capabilities.as_ref().map(|caps| Capability {
         add_capabilities: caps.add.clone().unwrap_or_default(),
         drop_capabilities: caps.drop.clone().unwrap_or_default(),
@@ -102,10 +105,7 @@ pub fn container(
         namespace_options: Some(namespaces(spec)),
         selinux_options: own.se_linux_options.as_ref().or(pod.se_linux_options.as_ref()).map(selinux),
         run_as_user: run_as_user.map(|value| Int64Value { value }),
-        // The CRI allows a group only beside a user.
-        run_as_group: group
-            .filter(|_| run_as_user.is_some() || !username.is_empty())
-            .map(|value| Int64Value { value }),
+        run_as_group: group.map(|value| Int64Value { value }),
         run_as_username: username,
         readonly_rootfs: own.read_only_root_filesystem == Some(true),
         supplemental_groups: groups(&pod),
@@ -210,6 +210,16 @@ mod tests {
         assert_eq!(got.supplemental_groups, [4, 3]);
         assert!(got.no_new_privs);
         assert_eq!(got.seccomp.unwrap().localhost_ref, "/seccomp/a/b.json");
+    }
+
+    #[test]
+    fn a_group_without_a_user_goes_to_root() {
+        let spec = "  securityContext: {runAsGroup: 3000}\n  containers: [{name: c, image: x}]\n";
+        let got = of(spec, &Image::default()).unwrap();
+        assert_eq!((got.run_as_user.unwrap().value, got.run_as_group.unwrap().value), (0, 3000));
+        let named = of(spec, &Image { username: "app".into(), ..Default::default() }).unwrap();
+        assert!(named.run_as_user.is_none());
+        assert_eq!(named.run_as_group.unwrap().value, 3000);
     }
 
     #[test]
