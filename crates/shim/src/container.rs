@@ -113,8 +113,14 @@ impl Container {
     pub fn ended(&mut self, exit_code: i32, signal: i32) -> Exit {
         self.pidfd = None;
         self.stdin = None;
-        let oom_killed = self.oom.take().is_some_and(|file| oom_kills(&file).unwrap_or(0) > 0);
+        let oom_killed = self.killed_for_memory();
+        self.oom = None;
         Exit { container: self.id.clone(), exit_code, signal, oom_killed, finished_at: now_nanos() }
+    }
+
+    /// Whether the kernel killed a process of it for want of memory.
+    pub fn killed_for_memory(&self) -> bool {
+        self.oom.as_ref().is_some_and(|file| oom_kills(file).unwrap_or(0) > 0)
     }
 
     /// Whether `pid` was an exec of this container, which is forgotten then.

@@ -253,6 +253,9 @@ impl Supervisor {
                 Ok(Reply::Started { pid: launch.child.pid, user, warnings: launch.warnings })
             }
             (Some(failure), _) => Err(failure),
+            (None, None) if self.ran_out_of_memory(launch.target) => Err(shim_protocol::request(
+                "the container's memory limit is too small to start its program in; raise the limit",
+            )),
             (None, None) => {
                 Err(shim_protocol::system("the container's process ended before it could say why"))
             }
@@ -262,6 +265,11 @@ impl Supervisor {
         }
         sys::memory::trim_heap();
         self.peers.send(launch.peer, &Message::Reply { id: launch.request, result });
+    }
+
+    fn ran_out_of_memory(&self, target: Target) -> bool {
+        let (Target::Container(index) | Target::Exec(index, _)) = target;
+        self.containers.get(index as usize).and_then(Option::as_ref).is_some_and(Container::killed_for_memory)
     }
 
     /// Forgets a process that never came to run. Its child ends by itself after its last report, and is killed all

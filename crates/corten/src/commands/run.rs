@@ -6,6 +6,7 @@ use crate::output::{self, table};
 use runtime_manager::{
     Control, Error as RunError, Manager, Manifest, Options, Outcome, Running, Step, Stop, manifest,
 };
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -235,8 +236,9 @@ fn millis(time: Duration) -> String {
 
 /// The first signal asks to stop, the second to kill. Later ones change nothing.
 async fn listen(ask: Arc<watch::Sender<Stop>>, last: Arc<AtomicI32>) {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    // A closed terminal (SIGHUP) asks as well: nobody would see the pod any more.
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
     else {
         return say("cannot listen for signals; Ctrl-C will leave the pods running");
     };
@@ -244,6 +246,7 @@ async fn listen(ask: Arc<watch::Sender<Stop>>, last: Arc<AtomicI32>) {
         let kind = tokio::select! {
             _ = interrupt.recv() => SignalKind::interrupt(),
             _ = terminate.recv() => SignalKind::terminate(),
+            _ = hangup.recv() => SignalKind::hangup(),
         };
         let first = last.swap(kind.as_raw_value(), Ordering::Relaxed) == 0;
         if first {
@@ -256,7 +259,8 @@ async fn listen(ask: Arc<watch::Sender<Stop>>, last: Arc<AtomicI32>) {
 
 /// A line of ours among the containers' lines.
 pub fn say(text: &str) {
-    eprintln!("corten: {}", output::clean(text));
+    // A terminal that is gone must not end the command before it has stopped its pod.
+    let _ = writeln!(std::io::stderr(), "corten: {}", output::clean(text));
 }
 
 fn chain(error: &RunError) -> String {

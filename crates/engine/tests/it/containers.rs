@@ -213,3 +213,36 @@ async fn the_callers_cgroup_holds_the_container_with_its_limits() {
     node.remove_cgroup("caller");
     node.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memory_limit_that_no_program_fits_in_is_named() {
+    let Some(node) = Node::open().await else { return };
+    let pod = node.engine.run_pod(node.pod("p"), "").await.expect("pod");
+    let mut config = node.container("c", &["sleep", "1000"]);
+    config.resources.memory_limit = 1;
+    let error = node.run(pod.as_str(), config).await.expect_err("one byte").chain();
+    assert!(error.contains("memory limit is too small"), "{error}");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_go_with_the_last_container_of_an_image_that_was_removed() {
+    let Some(node) = Node::open().await else { return };
+    let pod = node.engine.run_pod(node.pod("p"), "").await.expect("pod");
+    let id = node.run(pod.as_str(), node.container("c", &["sleep", "1000"])).await.expect("runs");
+    node.engine.images().remove(&node.image).await.expect("removed");
+    let layers = node.temp.root().join("snapshots/overlayfs/layers");
+    let count = || std::fs::read_dir(&layers).expect("layers").count();
+    assert!(count() > 0, "a running container keeps its layers");
+    let output = node.engine.exec_sync(&id, vec!["echo".into(), "still".into()], None).await.expect("exec");
+    assert_eq!(output.stdout, b"still\n");
+    node.engine.remove_pod(pod.as_str()).await.expect("removed");
+    for _ in 0..200 {
+        if count() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(count(), 0);
+    node.end().await;
+}

@@ -8,6 +8,7 @@ use crate::translate::Role;
 use crate::{Error, Result};
 use cri_api::v1::{ContainerState, GetEventsRequest, PodSandboxState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_stream::StreamExt;
@@ -18,6 +19,8 @@ const MAX_DELAY: Duration = Duration::from_secs(300);
 const FORGIVEN: Duration = Duration::from_secs(600);
 /// How often to look when events come by themselves.
 const WITH_EVENTS: Duration = Duration::from_secs(2);
+/// The first pause between two looks; each is twice as long, up to the usual one.
+const SOONEST: Duration = Duration::from_millis(10);
 /// How long an endpoint may be away, as a daemon is while it is upgraded, before the watch gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -28,8 +31,9 @@ impl Manager {
     /// Watches until every container ended for good, or the caller asks to stop, or the sandbox is lost.
     pub async fn wait(&self, running: &mut Running, control: &Control) -> Result<Outcome> {
         let news = Arc::new(Notify::new());
-        let events = self.listen(&news, running.pod_id.clone());
-        let outcome = self.watch(running, control, &news, &events).await;
+        let told = Arc::new(AtomicBool::new(false));
+        let events = self.listen(&news, &told, running.pod_id.clone());
+        let outcome = self.watch(running, control, &news, &told).await;
         events.abort();
         outcome
     }
@@ -39,8 +43,9 @@ impl Manager {
         running: &mut Running,
         control: &Control,
         news: &Notify,
-        events: &tokio::task::JoinHandle<()>,
+        told: &AtomicBool,
     ) -> Result<Outcome> {
+        let mut soon = SOONEST;
         let mut first_failure = 0;
         let mut away: Option<Instant> = None;
         loop {
@@ -65,7 +70,10 @@ impl Manager {
                 Err(error) => return Err(error),
             }
             let due = running.containers.iter().filter_map(|c| c.due).min();
-            let mut pause = if events.is_finished() { self.options.poll } else { WITH_EVENTS };
+            // A pod that is just started may end at once, so the looks begin close together.
+            let mut pause =
+                if told.load(Ordering::Relaxed) { WITH_EVENTS } else { self.options.poll.min(soon) };
+            soon = soon.saturating_mul(2).min(WITH_EVENTS);
             if let Some(due) = due {
                 pause = pause.min(due.saturating_duration_since(Instant::now()));
             }
@@ -203,11 +211,13 @@ impl Manager {
         }
     }
 
-    /// Wakes the watch at events of this pod. The task ends where the runtime has no events.
-    fn listen(&self, news: &Arc<Notify>, pod: String) -> tokio::task::JoinHandle<()> {
-        let (mut api, news) = (self.client.runtime.clone(), news.clone());
+    /// Wakes the watch at events of this pod, and says in `told` whether there are any: not before the stream
+    /// stands, for a runtime without events takes a while to say so. The task ends with the stream.
+    fn listen(&self, news: &Arc<Notify>, told: &Arc<AtomicBool>, pod: String) -> tokio::task::JoinHandle<()> {
+        let (mut api, news, told) = (self.client.runtime.clone(), news.clone(), told.clone());
         tokio::spawn(async move {
             let Ok(stream) = api.get_container_events(GetEventsRequest {}).await else { return };
+            told.store(true, Ordering::Relaxed);
             let mut stream = stream.into_inner();
             while let Some(Ok(event)) = stream.next().await {
                 let about = event.pod_sandbox_status.as_ref().map(|status| status.id.as_str());
@@ -215,6 +225,7 @@ impl Manager {
                     news.notify_one();
                 }
             }
+            told.store(false, Ordering::Relaxed);
         })
     }
 }
