@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use std::fmt;
+use types::{Error, Result};
 
 /// Credentials for a registry. They are given to the image's own registry only (or, with
 /// `server_address`, to that registry only), never to a mirror or to where a redirect leads.
@@ -34,25 +35,34 @@ pub(crate) enum Credential {
 }
 
 impl Auth {
-    /// The one credential that is to be used, if any part is filled.
-    pub(crate) fn credential(&self) -> Option<Credential> {
+    /// The one credential that is to be used, if any part is filled. An `auth` that cannot be read is refused,
+    /// without being shown: a pull without it would fail later, with a reason that misleads.
+    pub(crate) fn credential(&self) -> Result<Option<Credential>> {
         let filled = |part: &Option<String>| part.as_ref().filter(|p| !p.is_empty()).cloned();
         if let Some(token) = filled(&self.registry_token) {
-            return Some(Credential::Registry(token));
+            return Ok(Some(Credential::Registry(token)));
         }
         if let Some(token) = filled(&self.identity_token) {
-            return Some(Credential::Identity(token));
+            return Ok(Some(Credential::Identity(token)));
         }
         if let Some(username) = filled(&self.username) {
             let password = self.password.clone().unwrap_or_default();
-            return Some(Credential::Basic { username, password });
+            return Ok(Some(Credential::Basic { username, password }));
         }
-        let decoded = base64::engine::general_purpose::STANDARD.decode(filled(&self.auth)?.trim()).ok()?;
-        let text = String::from_utf8(decoded).ok()?;
-        let (username, password) = text.split_once(':')?;
+        let Some(auth) = filled(&self.auth) else { return Ok(None) };
+        let refuse = |why: &str| {
+            Error::invalid(format!(
+                "the credentials' auth field {why}; it must be the base64 form of username:password"
+            ))
+        };
+        let decoded = base64::engine::general_purpose::STANDARD
+            .decode(auth.trim())
+            .map_err(|_| refuse("is not valid base64"))?;
+        let text = String::from_utf8(decoded).map_err(|_| refuse("does not hold UTF-8 text"))?;
+        let (username, password) = text.split_once(':').ok_or_else(|| refuse("holds no colon"))?;
         // Docker's own config files pad the password with zero bytes.
         let password = password.trim_end_matches('\0');
-        Some(Credential::Basic { username: username.to_owned(), password: password.to_owned() })
+        Ok(Some(Credential::Basic { username: username.to_owned(), password: password.to_owned() }))
     }
 
     /// Whether these credentials are meant for the registry `host` (of a reference: `docker.io`, `h:5000`).
@@ -143,9 +153,19 @@ mod tests {
     fn the_encoded_pair_counts_where_no_username_is_given() {
         let auth = Auth { auth: some("YWxpY2U6aHVudGVyMg=="), ..Auth::default() };
         let expected = Credential::Basic { username: "alice".into(), password: "hunter2".into() };
-        assert_eq!(auth.credential(), Some(expected));
-        assert_eq!(Auth { auth: some("%%%"), ..Auth::default() }.credential(), None);
-        assert_eq!(Auth::default().credential(), None);
+        assert_eq!(auth.credential().expect("readable"), Some(expected));
+        assert_eq!(Auth::default().credential().expect("empty"), None);
+    }
+
+    #[test]
+    fn an_encoded_pair_that_cannot_be_read_is_refused_and_not_shown() {
+        // Not base64; "hunter2" without a colon; not UTF-8.
+        for bad in ["hunter%%%", "aHVudGVyMg==", "/zp4"] {
+            let auth = Auth { auth: some(bad), ..Auth::default() };
+            let error = auth.credential().expect_err(bad);
+            assert_eq!(error.kind(), types::ErrorKind::InvalidArgument);
+            assert!(!error.chain().contains("hunter") && !error.chain().contains(bad), "{}", error.chain());
+        }
     }
 
     #[test]

@@ -22,7 +22,9 @@ fn sweep(inner: &Inner) -> Result<()> {
     let mut failed: Vec<Error> = Vec::new();
     let mut layers = Vec::new();
     for layer in inner.snapshotter.layers()? {
-        if !needed.layers.contains(&layer) {
+        // Asked again at the last moment: a container may have taken hold of it. After a no, only a pull can
+        // start to need it, and pulls wait until the collection is over.
+        if !needed.layers.contains(&layer) && !inner.index().needs_layer(&layer) {
             match inner.snapshotter.remove_layer(&layer) {
                 Ok(()) => layers.push(layer),
                 Err(error) => failed.push(error.context(format!("cannot remove layer {layer}"))),

@@ -43,6 +43,8 @@ pub(crate) struct Endpoint {
     pub resolve: bool,
     /// How the connection is secured.
     pub tls: Tls,
+    /// `tls.skip_verify` is nobody's word, but the default for this machine. It holds nowhere else.
+    pub skip_implied: bool,
     /// Sent with every request to this host, and to no other.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How long a connection may take to open.
@@ -105,6 +107,7 @@ fn default_endpoint(host: &str) -> Result<Endpoint> {
         pull: true,
         resolve: true,
         tls: Tls { skip_verify: local, ..Tls::default() },
+        skip_implied: local,
         headers: Vec::new(),
         dial_timeout: None,
         origin: true,
@@ -182,6 +185,7 @@ fn endpoint(file: &Path, url: &str, table: &DeTable<'_>, own: &Endpoint, top: bo
         origin: same && (top || https == own.https),
         authority,
         tls: Tls::default(),
+        skip_implied: false,
         ..own.clone()
     };
     let (mut endpoint, override_path) = settings(file, table, start, top)?;
@@ -215,7 +219,7 @@ fn settings(file: &Path, table: &DeTable<'_>, mut to: Endpoint, top: bool) -> Re
                 }
             }
             "client" => to.tls.client = client(file, value)?,
-            "skip_verify" => to.tls.skip_verify = boolean(file, key, value)?,
+            "skip_verify" => (to.tls.skip_verify, to.skip_implied) = (boolean(file, key, value)?, false),
             "override_path" => override_path = boolean(file, key, value)?,
             "header" => {
                 let headers = value.as_table().ok_or_else(|| refuse(file, "header is not a table"))?;

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use types::{Digest, Reference};
 
+/// The shortest beginning of an id that is taken for one.
+const PREFIX_MIN: usize = 6;
+
 /// What is known of a committed layer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct LayerRecord {
@@ -67,7 +70,8 @@ impl Index {
         }
     }
 
-    /// The image that a text of a user means: a reference, an id, or the unique beginning of an id.
+    /// The image that a text of a user means: a whole id, a reference, or the unique beginning of an id, which
+    /// without `sha256:` needs [`PREFIX_MIN`] digits: `cafe` is a name, though an id may begin so.
     pub(crate) fn find(&self, text: &str) -> Option<Arc<ImageRecord>> {
         if let Ok(id) = Digest::parse(text)
             && let Some(found) = self.by_id(&id)
@@ -79,8 +83,8 @@ impl Index {
         {
             return Some(found);
         }
-        let prefix = text.strip_prefix("sha256:").unwrap_or(text);
-        if prefix.is_empty() || prefix.len() > 64 || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let (prefix, least) = text.strip_prefix("sha256:").map_or((text, PREFIX_MIN), |prefix| (prefix, 1));
+        if prefix.len() < least || prefix.len() > 64 || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
         let prefix = prefix.to_ascii_lowercase();
@@ -161,6 +165,13 @@ impl Index {
         self.pins.remove(&pin);
     }
 
+    /// Whether somebody needs this layer.
+    pub(crate) fn needs_layer(&self, layer: &ChainId) -> bool {
+        self.images.values().any(|image| image.chain.contains(layer))
+            || self.holds.values().flatten().any(|held| held == layer)
+            || self.pins.values().any(|pins| pins.layers.contains(layer))
+    }
+
     /// The layers and blobs that somebody needs.
     pub(crate) fn needed(&self) -> Pins {
         let mut needed = Pins::default();
@@ -233,13 +244,13 @@ mod tests {
             &format!("a:other@{}", digest("cd")),
             id.as_str(),
             id.hex(),
-            "ab",
-            "sha256:abab",
-            "ABAB",
+            "ababab",
+            "sha256:ab",
+            "ABABABA",
         ] {
             assert_eq!(index.find(name).map(|i| i.id.clone()), Some(id.clone()), "{name}");
         }
-        for none in ["", "b", "a:1", "sha256:", "zz", "../a", &format!("a@{}", digest("ef"))] {
+        for none in ["", "b", "ab", "ababa", "a:1", "sha256:", "zz", "../a", &format!("a@{}", digest("ef"))] {
             assert!(index.find(none).is_none(), "{none}");
         }
     }
@@ -247,8 +258,8 @@ mod tests {
     #[test]
     fn an_ambiguous_prefix_finds_nothing() {
         let index = with(&[record("ab", &[], &[]), record("ac", &[], &[])]);
-        assert!(index.find("a").is_none());
-        assert!(index.find("abab").is_some());
+        assert!(index.find("sha256:a").is_none());
+        assert!(index.find("sha256:abab").is_some());
     }
 
     #[test]
@@ -275,6 +286,8 @@ mod tests {
         let needed = index.needed();
         assert_eq!(needed.layers, HashSet::from([digest("ab"), digest("11"), digest("22")]));
         assert_eq!(needed.blobs, HashSet::from([digest("ab"), digest("33")]));
+        assert!(["ab", "11", "22"].iter().all(|l| index.needs_layer(&digest(l))));
+        assert!(!index.needs_layer(&digest("33")));
         index.remove(&digest("ab"));
         index.release("c1");
         index.unpin(pin);

@@ -178,6 +178,15 @@ impl Images {
         self.hold_layers(container, image.chain.clone());
     }
 
+    /// Finds the image as [`Images::find`] does, and holds it as [`Images::hold`] does, in one step: no removal
+    /// comes in between. `None`, and nothing held, where no image is recorded under that name.
+    pub fn hold_image(&self, container: &str, name_or_id: &str) -> Option<Arc<ImageRecord>> {
+        let mut index = self.0.index();
+        let image = index.find(name_or_id)?;
+        index.hold(container, image.chain.clone());
+        Some(image)
+    }
+
     /// As [`Images::hold`], for a container whose image is not recorded any more: at recovery the engine
     /// knows the layers, not the image.
     pub fn hold_layers(&self, container: &str, layers: Vec<ChainId>) {
@@ -223,7 +232,42 @@ impl Inner {
     /// Writes an image, what the tags that moved to it left behind, its layers and its blobs, in one
     /// transaction; then it is listed. Blocks.
     pub(crate) fn record(&self, record: ImageRecord, layers: &[(ChainId, LayerRecord)]) -> Result<()> {
-        let _one_at_a_time = self.recording.lock().unwrap_or_else(|e| e.into_inner());
+        let one_at_a_time = self.recording.lock().unwrap_or_else(|e| e.into_inner());
+        self.write(&one_at_a_time, record, layers)
+    }
+
+    /// Gives the image `id` a tag, which belonged to the image `before` when the registry was asked. `None`
+    /// where the image was removed, or the tag was moved, since then: a later answer is not undone. Blocks.
+    pub(crate) fn add_tag(
+        &self,
+        id: &Digest,
+        tag: &str,
+        before: &Digest,
+    ) -> Result<Option<Arc<ImageRecord>>> {
+        let one_at_a_time = self.recording.lock().unwrap_or_else(|e| e.into_inner());
+        let (record, owner) = {
+            let index = self.index();
+            (index.by_id(id), index.by_name(tag).map(|owner| owner.id.clone()))
+        };
+        let Some(record) = record else { return Ok(None) };
+        if owner.as_ref() == Some(id) {
+            return Ok(Some(record));
+        }
+        if owner.as_ref() != Some(before) {
+            return Ok(None);
+        }
+        let mut record = ImageRecord::clone(&record);
+        record.names.push(tag.to_owned());
+        self.write(&one_at_a_time, record, &[])?;
+        Ok(self.index().by_id(id))
+    }
+
+    fn write(
+        &self,
+        _recording: &MutexGuard<'_, ()>,
+        record: ImageRecord,
+        layers: &[(ChainId, LayerRecord)],
+    ) -> Result<()> {
         let blobs: Vec<(Digest, u64)> = record
             .blobs
             .iter()
@@ -267,8 +311,11 @@ impl Inner {
 fn load(meta: &Meta, content: &Content, snapshotter: &dyn Snapshotter) -> Result<Index> {
     let mut index = Index::default();
     let there: HashSet<ChainId> = snapshotter.layers()?.into_iter().collect();
-    let mut broken = Vec::new();
-    for (key, record) in meta.scan::<ImageRecord>(Table::Images)? {
+    let (mut broken, mut gone) = (Vec::new(), Vec::new());
+    let (images, unreadable) = meta.scan_readable::<ImageRecord>(Table::Images)?;
+    warn_unreadable(&unreadable, "it has to be pulled again");
+    broken.extend(unreadable.into_iter().map(|(key, _)| key));
+    for (key, record) in images {
         match record.chain.iter().find(|layer| !there.contains(*layer)) {
             None => index.insert(vec![record]),
             Some(layer) => {
@@ -277,25 +324,47 @@ fn load(meta: &Meta, content: &Content, snapshotter: &dyn Snapshotter) -> Result
             }
         }
     }
-    let layers = meta.scan::<LayerRecord>(Table::Layers)?;
-    let mut recorded: HashSet<String> = meta.scan::<u64>(Table::Blobs)?.into_iter().map(|(k, _)| k).collect();
+    // What these two tables say can be measured again, where the thing itself is there.
+    let (mut layers, unreadable) = meta.scan_readable::<LayerRecord>(Table::Layers)?;
+    warn_unreadable(&unreadable, "the layer is measured again");
+    let mut measured: Vec<(String, LayerRecord)> = Vec::new();
+    for (key, _) in unreadable {
+        let found = there.iter().find(|layer| layer.as_str() == key);
+        match found.and_then(|layer| snapshotter.layer_usage(layer).ok()) {
+            Some(usage) => measured.push((key, usage.into())),
+            None => gone.push(key),
+        }
+    }
+    let (blobs, unreadable) = meta.scan_readable::<u64>(Table::Blobs)?;
+    warn_unreadable(&unreadable, "the blob is measured again");
+    let unreadable: HashSet<String> = unreadable.into_iter().map(|(key, _)| key).collect();
+    let mut recorded: HashSet<String> = blobs.into_iter().map(|(k, _)| k).collect();
+    recorded.extend(unreadable.iter().cloned());
+    let mut weighed: Vec<(Digest, u64)> = Vec::new();
     for (blob, bytes) in content.blobs()? {
         if recorded.remove(blob.as_str()) {
+            if unreadable.contains(blob.as_str()) {
+                weighed.push((blob.clone(), bytes));
+            }
             index.blobs.insert(blob, bytes);
         } else {
             // The pull that fetched it did not end.
             content.remove(&blob)?;
         }
     }
-    let gone: Vec<&String> =
-        layers.iter().map(|(k, _)| k).filter(|k| !there.iter().any(|t| t.as_str() == **k)).collect();
-    if !(broken.is_empty() && recorded.is_empty() && gone.is_empty()) {
+    let names: HashSet<&str> = there.iter().map(Digest::as_str).collect();
+    gone.extend(layers.iter().map(|(k, _)| k.clone()).filter(|k| !names.contains(k.as_str())));
+    let nothing_gone = broken.is_empty() && recorded.is_empty() && gone.is_empty();
+    if !(nothing_gone && measured.is_empty() && weighed.is_empty()) {
         meta.batch(|tx| {
+            measured.iter().try_for_each(|(key, usage)| tx.put(Table::Layers, key, usage))?;
+            weighed.iter().try_for_each(|(blob, bytes)| tx.put(Table::Blobs, blob.as_str(), bytes))?;
             broken.iter().try_for_each(|key| tx.delete(Table::Images, key))?;
             recorded.iter().try_for_each(|key| tx.delete(Table::Blobs, key))?;
             gone.iter().try_for_each(|key| tx.delete(Table::Layers, key))
         })?;
     }
+    layers.extend(measured);
     for (key, usage) in layers {
         if let Ok(layer) = Digest::parse(&key)
             && there.contains(&layer)
@@ -304,6 +373,13 @@ fn load(meta: &Meta, content: &Content, snapshotter: &dyn Snapshotter) -> Result
         }
     }
     Ok(index)
+}
+
+/// One row that cannot be read is no reason to have none of the images.
+fn warn_unreadable(rows: &[(String, Error)], what_now: &str) {
+    for (_, error) in rows {
+        tracing::warn!(error = %error.chain(), what_now, "a record is damaged and is dropped");
+    }
 }
 
 /// Runs what blocks on a thread that may.

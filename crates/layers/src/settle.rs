@@ -18,10 +18,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
+/// Bytes that are copied up for one layer at most: as much as unpacking may write by default
+/// ([`crate::UnpackLimits::max_bytes`]).
+const COPY_MAX: u64 = 64 << 30;
+
+/// What was copied up, and the first name that it got in the new layer.
+#[derive(Default)]
+struct Copied<'p> {
+    /// By the name below, which saves the look-up.
+    paths: HashMap<&'p Path, &'p Path>,
+    /// By device and inode: links to each other below stay so, and are copied once.
+    inodes: HashMap<(u64, u64), &'p Path>,
+    bytes: u64,
+}
+
 /// See [`crate::settle`].
 pub fn settle(root: BorrowedFd<'_>, lower: &[OwnedFd], pending: &Pending) -> Result<()> {
     let mut lower = Lower::new(root, lower)?;
-    let mut copied: HashMap<&Path, &Path> = HashMap::new();
+    let mut copied = Copied::default();
     for (new, target) in &pending.lower_links {
         link(root, &mut lower, new, target, &mut copied)?;
     }
@@ -70,7 +84,7 @@ fn link<'p>(
     lower: &mut Lower<'_>,
     new: &'p Path,
     target: &'p Path,
-    copied: &mut HashMap<&'p Path, &'p Path>,
+    copied: &mut Copied<'p>,
 ) -> Result<()> {
     let failed = |action, e| Error::system(action, shown(new, OsStr::new("")), e);
     check(new)?;
@@ -81,19 +95,8 @@ fn link<'p>(
     let dir = open_dir(root, new.parent().unwrap_or(Path::new("")))
         .map_err(|e| failed("open the directory of", e))?;
     let before = rustix::fs::fstat(&dir).map_err(|e| failed("look at the directory of", e))?;
-    if let Some(first) = copied.get(target) {
-        let from = open_dir(root, first.parent().unwrap_or(Path::new("")))
-            .map_err(|e| failed("open the directory of", e))?;
-        match rustix::fs::linkat(&from, first.file_name().unwrap_or_default(), &dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(failed("make the hard link", e)),
-        }
-    } else {
-        copied.insert(target, new);
-        if rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            // An earlier settling got this far.
-            return Ok(());
-        }
+    let mut first = copied.paths.get(target).copied();
+    if first.is_none() {
         let Some(found) = lower.find(target)?.filter(|found| !tree::is_dir(&found.stat)) else {
             return Err(Error::Refused {
                 offset: 0,
@@ -104,10 +107,33 @@ fn link<'p>(
                 ),
             });
         };
-        let c = |name: &OsStr| CString::new(name.as_bytes()).map_err(|_| failed("make", Errno::INVAL));
-        let (name, target_name) = (c(name)?, c(target_name)?);
-        let at = At { dir: found.parent, name: &target_name, parent: target.as_os_str().as_bytes() };
-        copy::entry(&at, &found.stat, dir.as_fd(), &name)?;
+        let inode = (found.stat.st_dev, found.stat.st_ino);
+        first = copied.inodes.get(&inode).copied();
+        copied.paths.insert(target, first.unwrap_or(new));
+        if first.is_none() {
+            copied.inodes.insert(inode, new);
+            if rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+                // An earlier settling got this far.
+                return Ok(());
+            }
+            copied.bytes = copied.bytes.saturating_add(u64::try_from(found.stat.st_size).unwrap_or(0));
+            if copied.bytes > COPY_MAX {
+                let what = format!("its hard links into other layers copy more than {COPY_MAX} bytes");
+                return Err(Error::TooLarge { what });
+            }
+            let c = |name: &OsStr| CString::new(name.as_bytes()).map_err(|_| failed("make", Errno::INVAL));
+            let (name, target_name) = (c(name)?, c(target_name)?);
+            let at = At { dir: found.parent, name: &target_name, parent: target.as_os_str().as_bytes() };
+            copy::entry(&at, &found.stat, dir.as_fd(), &name)?;
+        }
+    }
+    if let Some(first) = first {
+        let from = open_dir(root, first.parent().unwrap_or(Path::new("")))
+            .map_err(|e| failed("open the directory of", e))?;
+        match rustix::fs::linkat(&from, first.file_name().unwrap_or_default(), &dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(failed("make the hard link", e)),
+        }
     }
     rustix::fs::futimens(&dir, &copy::times_of(&before))
         .map_err(|e| failed("set the time of the directory of", e))

@@ -77,16 +77,38 @@ pub fn open(name: &str, root: &Path) -> Result<Arc<dyn Snapshotter>> {
     }
 }
 
-/// Opens overlayfs, or native with a warning where overlayfs does not work.
+/// Opens overlayfs, or native with a warning where overlayfs does not work. Where overlayfs has layers from
+/// before, it is refused: to change over by itself would make every image and container a stranger.
 pub fn open_auto(root: &Path) -> Result<Arc<dyn Snapshotter>> {
     match open(overlay::NAME, root) {
         Ok(snapshotter) => Ok(snapshotter),
         Err(error) => {
+            let folder = root.join(overlay::NAME).join("layers");
+            if has_entries(&folder) {
+                let kind = error.kind();
+                return Err(Error::with_source(
+                    kind,
+                    format!(
+                        "overlayfs does not work now, and {} holds layers that it made: repair what keeps it from \
+                         working, or set the snapshotter to native and pull every image again",
+                        folder.display()
+                    ),
+                    error,
+                ));
+            }
             tracing::warn!(
                 error = error.chain(),
                 "overlayfs does not work here; every layer and container will be a full copy (native)"
             );
             open(native::NAME, root)
         }
+    }
+}
+
+/// Whether there is something in a directory. What cannot be looked at may hold something.
+fn has_entries(dir: &Path) -> bool {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     }
 }

@@ -137,6 +137,9 @@ impl From<MetaError> for Error {
     }
 }
 
+/// The values of a table by key, and the keys whose values cannot be read, each with the reason.
+pub type Scanned<T> = (Vec<(String, T)>, Vec<(String, Error)>);
+
 /// The open metadata. Calls block on the disk: from async code they belong on a blocking thread.
 pub struct Meta {
     database: Database,
@@ -186,19 +189,29 @@ impl Meta {
 
     /// All values of a table, in the order of their keys.
     pub fn scan<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<(String, T)>> {
+        let (all, unreadable) = self.scan_readable(table)?;
+        unreadable.into_iter().next().map_or(Ok(all), |(_, error)| Err(error))
+    }
+
+    /// As [`Meta::scan`], but values that are not what was expected do not keep the others: their keys are
+    /// given beside, each with what is wrong.
+    pub fn scan_readable<T: DeserializeOwned>(&self, table: Table) -> Result<Scanned<T>> {
         let access = |cause: redb::Error| self.access("read", table, cause);
         let tx = self.database.begin_read().map_err(|e| access(e.into()))?;
         let open = match tx.open_table(table.definition()) {
             Ok(open) => open,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(TableError::TableDoesNotExist(_)) => return Ok((Vec::new(), Vec::new())),
             Err(cause) => return Err(access(cause.into()).into()),
         };
-        let mut all = Vec::new();
+        let (mut all, mut unreadable) = (Vec::new(), Vec::new());
         for entry in open.iter().map_err(|e| access(e.into()))? {
             let (key, value) = entry.map_err(|e| access(e.into()))?;
-            all.push((key.value().to_owned(), self.decode(table, key.value(), value.value())?));
+            match self.decode(table, key.value(), value.value()) {
+                Ok(value) => all.push((key.value().to_owned(), value)),
+                Err(error) => unreadable.push((key.value().to_owned(), error)),
+            }
         }
-        Ok(all)
+        Ok((all, unreadable))
     }
 
     /// Several changes in one transaction: all of them are on the disk when this returns, or none.
@@ -414,5 +427,10 @@ mod tests {
         meta.put(Table::Images, "a", "text").expect("put");
         let error = meta.get::<u32>(Table::Images, "a").expect_err("shape");
         assert!(error.message().contains("\"a\"") && error.message().contains("images"), "{error}");
+        meta.put(Table::Images, "b", &7u32).expect("put");
+        assert!(meta.scan::<u32>(Table::Images).is_err());
+        let (readable, unreadable) = meta.scan_readable::<u32>(Table::Images).expect("scan");
+        assert_eq!(readable, [("b".to_owned(), 7)]);
+        assert_eq!((unreadable.len(), unreadable[0].0.as_str()), (1, "a"));
     }
 }

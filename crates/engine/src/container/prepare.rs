@@ -34,7 +34,11 @@ impl Prepare {
 
     /// The intent, before anything is made; from here on the image's layers stay.
     pub async fn record(&mut self) -> Result<()> {
-        self.shared.parts.images.hold(self.container.id.as_str(), &self.image);
+        let images = &self.shared.parts.images;
+        let held = images.hold_image(self.container.id.as_str(), self.image.id.as_str());
+        self.image = held.ok_or_else(|| {
+            Error::not_found(format!("image {} was removed meanwhile; pull it again", self.image.id))
+        })?;
         self.container.update(|_| {})?;
         self.shared.registry.add_container(self.container.clone());
         Ok(())

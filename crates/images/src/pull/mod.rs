@@ -19,6 +19,7 @@ use crate::{Inner, blocking};
 use layer::{Layer, Ready, Report};
 use snapshots::ChainId;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use types::digest::Algorithm;
@@ -26,6 +27,9 @@ use types::{Digest, Error, ErrorKind, Reference, Result};
 
 /// Indexes in indexes that are followed.
 const NESTING_MAX: usize = 3;
+/// How long a pull waits for another one that is at the same layer. A registry that feeds that one a byte
+/// now and then must not hold up this one, which may have another registry or other credentials.
+const TURN_MAX: Duration = Duration::from_secs(60);
 
 /// What all parts of one pull share. Blocking work holds it too, so that what a pull needs stays pinned
 /// until the last of its work has ended.
@@ -117,9 +121,7 @@ async fn pull(
 /// The image that is here already, where the registry says that the reference still means it. Asking
 /// first saves the transfer, and a registry's pull quota, and still checks the credentials.
 async fn unchanged(job: &Arc<Job>, reference: &Reference) -> Result<Option<Arc<ImageRecord>>> {
-    if job.inner.index().by_reference(reference).is_none() {
-        return Ok(None);
-    }
+    let Some(before) = job.inner.index().by_reference(reference) else { return Ok(None) };
     let digest = match job.session.head(&target(reference)).await {
         Ok(Some(digest)) => digest,
         // Not every registry answers HEAD well; GET decides.
@@ -127,6 +129,10 @@ async fn unchanged(job: &Arc<Job>, reference: &Reference) -> Result<Option<Arc<I
         Err(error) if error.condemns_host() => return Err(error.into()),
         Err(_) => return Ok(None),
     };
+    // What content is meant, the digest that was asked for decides, and no header does. GET verifies.
+    if reference.digest().is_some_and(|wanted| *wanted != digest) {
+        return Ok(None);
+    }
     let name = format!("{}@{digest}", reference.repository());
     let Some(known) = job.inner.index().by_name(&name) else { return Ok(None) };
     job.need(known.chain.clone(), known.blobs.clone()).await;
@@ -136,12 +142,10 @@ async fn unchanged(job: &Arc<Job>, reference: &Reference) -> Result<Option<Arc<I
         if !known.chain.iter().all(|layer| work.inner.snapshotter.has_layer(layer)) {
             return Ok(None);
         }
-        if let Some(tag) = tag.filter(|tag| !known.names.contains(tag)) {
-            let mut record = ImageRecord::clone(&known);
-            record.names.push(tag);
-            work.inner.record(record, &[])?;
+        match tag {
+            Some(tag) => work.inner.add_tag(&known.id, &tag, &before.id),
+            None => Ok(work.inner.index().by_id(&known.id)),
         }
-        Ok(work.inner.index().by_id(&known.id))
     })
     .await
 }
@@ -284,7 +288,9 @@ async fn fetch(job: &Arc<Job>, plan: &[Layer]) -> Result<Vec<(ChainId, LayerReco
             report.now(0, LayerState::Waiting);
             // Two pulls that share a layer get it once: the second one waits, and finds it present. No
             // deadlock: a holder waits only for layers further down.
-            let turn = job.inner.layer_turn(&layer.chain).lock_owned().await;
+            let turn = job.inner.layer_turn(&layer.chain).lock_owned();
+            // After that long both fetch it. The one that commits later finds it in place, which is fine.
+            let turn = tokio::time::timeout(TURN_MAX, turn).await.ok();
             let (work, chain) = (job.clone(), layer.chain.clone());
             if blocking(move || Ok(work.inner.snapshotter.has_layer(&chain))).await? {
                 report.now(layer.descriptor.size, LayerState::Present);

@@ -51,8 +51,10 @@ pub(crate) struct Session {
 struct Host {
     endpoint: Endpoint,
     client: Result<Client, String>,
-    /// For where a redirect leads: the same trust, without the client's certificate.
+    /// For where a redirect or a challenge leads: the same trust, without the client's certificate.
     elsewhere: Result<Client, String>,
+    /// The same for this machine, whose certificates are by default not checked.
+    nearby: Result<Client, String>,
     state: Mutex<HostState>,
 }
 
@@ -66,6 +68,17 @@ struct HostState {
     lied_about: HashSet<Digest>,
 }
 
+impl Host {
+    /// The connections for a URL: the host's own, or a place that it names.
+    fn client_for(&self, url: &Url, own: bool) -> &Result<Client, String> {
+        match own {
+            true => &self.client,
+            false if hosts::is_loopback(url.authority.host()) => &self.nearby,
+            false => &self.elsewhere,
+        }
+    }
+}
+
 impl Session {
     /// Reads the configuration for the reference's registry. Blocks.
     pub(crate) fn open(
@@ -75,7 +88,8 @@ impl Session {
         auth: Option<&Auth>,
     ) -> types::Result<Session> {
         let endpoints = hosts::endpoints(config_path.as_deref(), reference.host())?;
-        let credential = auth.filter(|a| a.is_for(reference.host())).and_then(Auth::credential);
+        let credential =
+            auth.filter(|a| a.is_for(reference.host())).map(Auth::credential).transpose()?.flatten();
         let secrets = credential.as_ref().map(Credential::secrets).unwrap_or_default();
         let hosts = endpoints
             .into_iter()
@@ -83,8 +97,10 @@ impl Session {
                 let client = transport.client(&endpoint.tls, endpoint.dial_timeout);
                 let mut tls = endpoint.tls.clone();
                 tls.client = None;
+                let nearby = transport.client(&tls, None);
+                tls.skip_verify &= !endpoint.skip_implied;
                 let elsewhere = transport.client(&tls, None);
-                Host { endpoint, client, elsewhere, state: Mutex::default() }
+                Host { endpoint, client, elsewhere, nearby, state: Mutex::default() }
             })
             .collect();
         Ok(Session {
@@ -223,8 +239,8 @@ impl Session {
         let (mut url, mut own) = (url.clone(), true);
         let mut hops = 0;
         loop {
-            let client = if own { &host.client } else { &host.elsewhere };
-            let client = client
+            let client = host
+                .client_for(&url, own)
                 .as_ref()
                 .map_err(|what| RegistryError::Setup { host: name.clone(), what: what.clone() })?;
             let mut request = new_request(method, &url, Bytes::new(), &name)?;

@@ -146,7 +146,7 @@ impl Session {
         let own = url.same_origin(endpoint.https, &endpoint.authority);
         let at = self.hosts.iter().find(|h| std::ptr::eq(&h.endpoint, endpoint));
         let client = at
-            .map(|h| if own { &h.client } else { &h.elsewhere })
+            .map(|h| h.client_for(url, own))
             .ok_or_else(|| RegistryError::Setup { host: host.clone(), what: "its connection".into() })?
             .as_ref()
             .map_err(|what| RegistryError::Setup { host: host.clone(), what: what.clone() })?;

@@ -4,7 +4,10 @@ use crate::image::{Image, OCI_INDEX, digest, layer, noise};
 use crate::node::{Node, Settings};
 use crate::server::{Reply, Server, Shelf};
 use corten_images::{LayerState, Progress};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use store::meta::Table;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_is_pulled_through_its_index_and_found_by_every_name() {
@@ -243,4 +246,106 @@ async fn an_image_whose_layer_is_lost_is_not_listed_after_a_start_and_can_be_pul
     assert_eq!(node.file(&again, "app").as_deref(), Some("app"));
     // Only the first pull fetched the layer: its blob was kept.
     assert_eq!(server.count("GET", &image.blobs[1].0), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_does_not_decide_which_image_a_digest_means() {
+    let (good, evil) = (Image::small("good"), Image::small("evil"));
+    let (wanted, other) = (digest(&good.manifest), digest(&evil.manifest));
+    let part = wanted.clone();
+    let server = Server::start(Shelf::default().with("good", &good).with("evil", &evil), move |seen| {
+        (seen.method == "HEAD" && seen.path.contains(&part))
+            .then(|| Reply::new(200, "").with("docker-content-digest", other.clone()))
+    })
+    .await;
+    let node = Node::new();
+    node.images.pull(&server.name("app:evil"), None, None).await.expect("evil");
+    for _ in 0..2 {
+        let name = server.name(&format!("app@{wanted}"));
+        let record = node.images.pull(&name, None, None).await.expect("good");
+        assert_eq!(record.id.as_str(), good.id());
+    }
+    assert_eq!(server.count("HEAD", &wanted), 1, "the second pull asked, and did not believe it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_answer_does_not_take_a_tag_back() {
+    let (old, new) = (Image::small("old"), Image::small("new"));
+    let (outdated, manifest) = (digest(&old.manifest), new.manifest.clone());
+    let (moved, asked) = (Arc::new(AtomicBool::new(false)), AtomicBool::new(false));
+    let phase = moved.clone();
+    let server = Server::start(Shelf::default().with("v1", &old).with("v2", &new), move |seen| {
+        if !phase.load(Ordering::SeqCst) || !seen.path.contains("/manifests/v1") {
+            return None;
+        }
+        let slow = seen.method == "HEAD" && !asked.swap(true, Ordering::SeqCst);
+        Some(if slow {
+            let delay = Duration::from_millis(1500);
+            Reply { delay, ..Reply::new(200, "") }.with("docker-content-digest", outdated.clone())
+        } else {
+            Reply::new(200, manifest.clone())
+                .with("content-type", crate::image::OCI_MANIFEST)
+                .with("docker-content-digest", digest(&manifest))
+        })
+    })
+    .await;
+    let (node, name) = (Node::new(), server.name("app:v1"));
+    node.images.pull(&name, None, None).await.expect("old");
+    moved.store(true, Ordering::SeqCst);
+    let (images, own) = (node.images.clone(), name.clone());
+    let late = tokio::spawn(async move { images.pull(&own, None, None).await });
+    while server.count("HEAD", "/manifests/v1") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Other credentials, so that it does not join the first one.
+    let auth = corten_images::Auth { username: Some("alice".into()), ..Default::default() };
+    let prompt = node.images.pull(&name, Some(auth), None).await.expect("new");
+    assert_eq!(prompt.id.as_str(), new.id());
+    assert_eq!(late.await.expect("task").expect("late").id.as_str(), new.id());
+    assert_eq!(node.images.find(&name.to_string()).expect("tag").id.as_str(), new.id());
+    assert!(node.images.find(&old.id()).expect("old").names.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holding_by_name_finds_and_keeps_in_one_step() {
+    let image = Image::small("app");
+    let server = Server::start(Shelf::default().with("v1", &image), |_| None).await;
+    let node = Node::new();
+    let record = node.images.pull(&server.name("app:v1"), None, None).await.expect("pull");
+    let held = node.images.hold_image("c1", &record.names[0]).expect("recorded");
+    node.images.remove(record.id.as_str()).await.expect("remove");
+    assert!(held.chain.iter().all(|layer| node.snapshotter.has_layer(layer)));
+    assert!(node.images.hold_image("c2", record.id.as_str()).is_none());
+    node.images.release("c1");
+    node.images.collect().await.expect("collect");
+    assert!(node.snapshotter.layers().expect("layers").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_records_do_not_keep_the_others() {
+    let (one, two) = (Image::small("one"), Image::small("two"));
+    let server = Server::start(Shelf::default().with("one", &one).with("two", &two), |_| None).await;
+    let node = Node::new();
+    let first = node.images.pull(&server.name("app:one"), None, None).await.expect("one");
+    let second = node.images.pull(&server.name("app:two"), None, None).await.expect("two");
+    let before = node.images.fs_info().expect("info");
+    let layer = second.chain[0].clone();
+    let node = node.restarted_after(|meta| {
+        meta.put(Table::Images, first.id.as_str(), "nonsense").expect("put");
+        meta.put(Table::Layers, layer.as_str(), "nonsense").expect("put");
+        meta.put(Table::Layers, "nonsense", "nonsense").expect("put");
+        meta.put(Table::Blobs, second.id.as_str(), "nonsense").expect("put");
+    });
+    let left: Vec<_> = node.images.list().iter().map(|i| i.id.to_string()).collect();
+    assert_eq!(left, [second.id.to_string()]);
+    assert_eq!(node.images.fs_info().expect("info").used_bytes, before.used_bytes, "measured again");
+    node.images.collect().await.expect("collect");
+    // What the lost record had is gone; the other image is whole, and nothing is damaged any more.
+    assert_eq!(node.content("blobs/sha256").len(), 3);
+    let node = node.restarted_after(|meta| {
+        assert!(meta.scan::<corten_images::ImageRecord>(Table::Images).is_ok());
+        assert!(meta.scan::<serde_json::Map<String, serde_json::Value>>(Table::Layers).is_ok());
+        assert_eq!(meta.scan::<u64>(Table::Blobs).expect("blobs").len(), 3);
+    });
+    assert_eq!(node.file(&second, "two").as_deref(), Some("two"));
 }

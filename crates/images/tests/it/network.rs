@@ -203,3 +203,21 @@ async fn tls_needs_a_known_authority_or_the_admins_word() {
 fn tls_ca() -> String {
     tls(&[]).0
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_this_machine_is_trusted_by_default_and_no_host_that_it_names() {
+    let (_, config) = tls(&["http/1.1"]);
+    let realm = Server::start_tls(Shelf::default(), config).await;
+    let port = realm.addr.port();
+    // 0.0.0.0 leads to this machine, too, but by its name it is another host.
+    for (host, asked) in [("0.0.0.0", 0), ("127.0.0.1", 1)] {
+        let server = Server::start(Shelf::default(), move |_| {
+            let challenge = format!("Bearer realm=\"https://{host}:{port}/token\",service=\"reg\"");
+            Some(Reply::error(401, "UNAUTHORIZED", "who").with("www-authenticate", challenge))
+        })
+        .await;
+        let error = Node::new().images.pull(&server.name("app:v1"), None, None).await.expect_err(host);
+        assert_eq!(realm.count("GET", "/token"), asked, "{}", error.chain());
+        assert_eq!(error.chain().to_lowercase().contains("certificate"), asked == 0, "{}", error.chain());
+    }
+}

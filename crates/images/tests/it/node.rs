@@ -72,8 +72,14 @@ impl Node {
 
     /// The same node after its daemon was started again.
     pub fn restarted(self) -> Node {
+        self.restarted_after(|_| ())
+    }
+
+    /// The same node after its metadata was changed between two runs of its daemon.
+    pub fn restarted_after(self, change: impl FnOnce(&Meta)) -> Node {
         let Node { images, snapshotter, root, settings, _dir } = self;
         drop((images, snapshotter));
+        change(&Meta::open(&root.join("meta.redb")).expect("meta"));
         Node::open(root, settings, _dir)
     }
 

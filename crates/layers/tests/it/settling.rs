@@ -81,6 +81,35 @@ fn hard_links_into_lower_layers_are_copied_up_once() {
 }
 
 #[test]
+fn names_of_one_file_below_are_copied_up_as_one() {
+    let low = layer(Builder::default().file("one", b"same").hardlink("two", "one").file("other", b"same"));
+    let top = layer(
+        Builder::default()
+            .hardlink("a", "one")
+            .hardlink("b", "two")
+            .hardlink("c", "other")
+            .hardlink("d", "two"),
+    );
+    for _ in 0..2 {
+        settle(&top, &[&low]).expect("settle");
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|n| top.0.root().join(n).metadata().expect("link").ino());
+        assert!(a == b && b == d && a != c);
+        assert_eq!(top.0.node("d").content, b"same");
+    }
+}
+
+#[test]
+fn copying_up_has_a_limit() {
+    let low = layer(Builder::default().file("huge", b""));
+    let file = std::fs::File::options().write(true).open(low.0.root().join("huge")).expect("open");
+    file.set_len((64 << 30) + 1).expect("a hole");
+    let top = layer(Builder::default().hardlink("a", "huge"));
+    let error = settle(&top, &[&low]).expect_err("too much");
+    assert_eq!(error.kind(), types::ErrorKind::ResourceExhausted, "{error}");
+    assert!(!top.0.has("a"));
+}
+
+#[test]
 fn a_hard_link_to_what_is_nowhere_is_refused() {
     let low = layer(Builder::default().dir("d", 0o755));
     for target in ["none", "d"] {

@@ -74,6 +74,11 @@ fn a_root_that_cannot_hold_overlays_is_refused_with_a_way_out_and_native_takes_o
             assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{}", error.chain());
             assert!(error.message().contains("native"), "{error}");
             assert_eq!(snapshots::open_auto(&root).expect("native").name(), "native");
+            // With layers from a time when it worked, changing over would lose every image.
+            std::fs::create_dir(root.join("overlayfs/layers").join("ab".repeat(32))).expect("a layer");
+            let error = snapshots::open_auto(&root).err().expect("layers from before");
+            assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+            assert!(error.message().contains("overlayfs/layers"), "{error}");
         }
     }
     assert_eq!(snapshots::open_auto(case.top.path()).expect("overlayfs").name(), "overlayfs");
