@@ -10,6 +10,7 @@
 //! | a container that was being created | undone |
 //! | a writable layer, a layer, or an attachment that no record needs | removed |
 
+use crate::container::prepare::remove_volumes;
 use crate::container::{Container, exit};
 use crate::parts::{Shared, blocking};
 use crate::pod::sandbox::monitor_alive;
@@ -221,7 +222,11 @@ async fn sweep(shared: &Arc<Shared>) -> Result<()> {
             for folder in
                 volumes.flatten().filter(|f| f.file_name().to_str().is_some_and(|n| !known.contains(n)))
             {
-                let _ = std::fs::remove_dir_all(folder.path());
+                if let Some(id) = folder.file_name().to_str()
+                    && let Err(error) = remove_volumes(&shared, id)
+                {
+                    tracing::warn!(error = %error.chain(), "volumes without a container stay");
+                }
             }
         }
         Ok(())

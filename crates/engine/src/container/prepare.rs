@@ -6,6 +6,7 @@ use crate::pod::sandbox::hostname;
 use crate::record::{container_name, plan_name, spec_name};
 use container::plan::RootSource;
 use images::ImageRecord;
+use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use spec::{HostDevice, ImageConfig, Inputs, PodFiles, SharedMemory};
 use std::io::{Read, Write};
@@ -77,21 +78,27 @@ impl Prepare {
 pub(crate) async fn remove_root(shared: &Arc<Shared>, container: &Container) -> Result<()> {
     let (shared, id) = (shared.clone(), container.id.to_string());
     blocking(move || {
-        let volumes = shared.config.volumes.join(&id);
-        match std::fs::remove_dir_all(&volumes) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => {
-                return Err(Error::with_source(
-                    ErrorKind::Internal,
-                    format!("cannot remove the volumes {}", volumes.display()),
-                    e,
-                ));
-            }
-        }
+        remove_volumes(&shared, &id)?;
         shared.parts.snapshotter.remove(&id)
     })
     .await
+}
+
+/// Removes a container's volumes. What lies in them is the container's making: the walk goes by descriptor, follows no
+/// link, and is not recursive, so that a tree of any depth costs no stack.
+pub(crate) fn remove_volumes(shared: &Shared, id: &str) -> Result<()> {
+    let root = &shared.config.volumes;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let folder = match rustix::fs::open(root, flags, Mode::empty()) {
+        Ok(folder) => folder,
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(e) => {
+            return Err(Error::with_source(ErrorKind::Internal, format!("cannot open {}", root.display()), e));
+        }
+    };
+    layers::tree::remove(folder.as_fd(), std::ffi::OsStr::new(id)).map_err(|e| {
+        Error::with_source(ErrorKind::Internal, format!("cannot remove the volumes of container {id}"), e)
+    })
 }
 
 /// Removes the plan and the specification.

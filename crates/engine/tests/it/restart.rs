@@ -71,6 +71,23 @@ async fn a_lost_monitor_makes_the_pod_not_ready_and_nothing_runs_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn volumes_without_a_container_are_removed_however_deep_they_are() {
+    let Some(node) = Node::open().await else { return };
+    let lost = node.temp.root().join("volumes").join("f".repeat(64));
+    std::fs::create_dir_all(&lost).expect("made");
+    let mut at = std::fs::File::open(&lost).map(std::os::fd::OwnedFd::from).expect("open");
+    for _ in 0..20_000 {
+        rustix::fs::mkdirat(&at, "d", rustix::fs::Mode::from_raw_mode(0o755)).expect("mkdir");
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+        at = rustix::fs::openat(&at, "d", flags, rustix::fs::Mode::empty()).expect("open");
+    }
+    drop(at);
+    let node = node.reopen().await;
+    assert!(!lost.exists());
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_was_half_made_is_undone() {
     let Some(node) = Node::open().await else { return };
     let pod = node.engine.run_pod(node.pod("p"), "").await.expect("pod");
