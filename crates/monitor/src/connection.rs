@@ -121,13 +121,11 @@ impl Monitor {
         let (sender, receiver) = oneshot::channel();
         let key = (exec.container.clone(), exec.exec);
         lock(&self.0.waiting).execs.insert(key.clone(), sender);
-        match self.call(Call::Exec(exec), fds, LAUNCH_LIMIT).await.and_then(started) {
-            Ok(started) => Ok((started, receiver)),
-            Err(error) => {
-                lock(&self.0.waiting).execs.remove(&key);
-                Err(error)
-            }
-        }
+        let mut expected = Expected { waiting: &self.0.waiting, key: Some(key) };
+        let started = started(self.call(Call::Exec(exec), fds, LAUNCH_LIMIT).await?)?;
+        // From here on the shim's word of its end takes the entry away.
+        expected.key = None;
+        Ok((started, receiver))
     }
 
     /// Sends a signal to a container's first process, or to an exec. One that ended is no error.
@@ -189,6 +187,20 @@ impl Monitor {
         let sent =
             socket.async_io(Interest::WRITABLE, || transport::send(socket.as_fd(), message, fds)).await;
         sent.map_err(|e| Error::with_source(ErrorKind::Unavailable, "the pod's shim cannot be reached", e))
+    }
+}
+
+/// An exec whose end is waited for; forgotten where it never came to run, or its caller went away before.
+struct Expected<'a> {
+    waiting: &'a Mutex<Waiting>,
+    key: Option<(String, u64)>,
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            lock(self.waiting).execs.remove(&key);
+        }
     }
 }
 

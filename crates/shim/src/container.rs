@@ -52,22 +52,10 @@ impl Container {
             Some(id) => self.execs.iter().find(|e| e.id == id).map(|e| &e.process.pidfd),
         };
         let Some(target) = target else { return Ok(()) };
-        if let (Some(id), SIGKILL) = (exec, signal) {
-            self.kill_group(id);
-        }
         match sys::signal::send(target.as_fd(), signal) {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(3) => Ok(()), // ESRCH: it ended
             Err(error) => Err(shim_protocol::system(format!("cannot send signal {signal}: {error}"))),
-        }
-    }
-
-    /// An exec leads its session; what it started in the background mostly stays in its process group. The
-    /// leader is our child and not reaped, so the number is still its own.
-    fn kill_group(&self, exec: u64) {
-        let leader = self.execs.iter().find(|e| e.id == exec).map(|e| e.process.pid);
-        if let Some(group) = leader.and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }
 

@@ -238,8 +238,9 @@ impl Supervisor {
     }
 
     fn take_terminal(&mut self, index: u32, master: OwnedFd) {
-        let _ = rustix::fs::fcntl_setfl(&master, OFlags::NONBLOCK | OFlags::RDWR);
-        if self.watch(master.as_fd(), Token::Stdout(index)).is_ok()
+        // A terminal that would make this one thread wait is not read at all; its program sees a hang-up.
+        if rustix::fs::fcntl_setfl(&master, OFlags::NONBLOCK | OFlags::RDWR).is_ok()
+            && self.watch(master.as_fd(), Token::Stdout(index)).is_ok()
             && let Some(Some(container)) = self.containers.get_mut(index as usize)
         {
             container.stdout = Some(master);
