@@ -71,12 +71,14 @@ fn a_fork_bomb_is_killed_in_the_unified_hierarchy_alone() {
 }
 
 fn bomb(t: &Temporary) {
-    let mut child = t.shell("b() { b | b & sleep 0.01; b; }; while :; do b; done");
+    // The sleeper is there even where the bomb chokes on its own limit before anybody looks.
+    let mut child = t.shell("sleep 1000 & b() { b | b & sleep 0.01; b; }; while :; do b; done");
     let deadline = Instant::now() + Duration::from_secs(5);
     while t.group.processes().unwrap().len() < 40 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
     let seen = t.group.processes().unwrap().len();
+    assert!(seen > 0, "there is nothing to kill");
     let start = Instant::now();
     t.group.kill().unwrap();
     eprintln!("{:?}: a fork bomb of {seen} processes died in {:?}", t.cgroups.mode(), start.elapsed());
