@@ -93,7 +93,11 @@ pub(crate) fn remove_volumes(shared: &Shared, id: &str) -> Result<()> {
         Ok(folder) => folder,
         Err(rustix::io::Errno::NOENT) => return Ok(()),
         Err(e) => {
-            return Err(Error::with_source(ErrorKind::Internal, format!("cannot open {}", root.display()), e));
+            return Err(Error::with_source(
+                ErrorKind::Internal,
+                format!("cannot open {}", root.display()),
+                e,
+            ));
         }
     };
     layers::tree::remove(folder.as_fd(), std::ffi::OsStr::new(id)).map_err(|e| {
