@@ -176,6 +176,7 @@ fn cgroups(root: BorrowedFd<'_>, mount: &Mount) -> Step {
         clear_recursive: 0,
         propagation: 0,
         tmpcopyup: false,
+        idmap: crate::plan::Idmap::Off,
         uid_mappings: Vec::new(),
         gid_mappings: Vec::new(),
     };

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever the layout changes; a supervisor refuses a plan of another version.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// The largest plan that is accepted, in bytes.
 pub const PLAN_MAX: usize = 8 << 20;
@@ -46,6 +46,28 @@ pub struct Namespaces {
     pub uid_mappings: Vec<IdMap>,
     /// Mapping of a new user namespace.
     pub gid_mappings: Vec<IdMap>,
+    /// Clocks of a new time namespace, set before anything runs in it.
+    pub time_offsets: Vec<TimeOffset>,
+}
+
+/// How far a clock of a new time namespace is moved (time_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeOffset {
+    /// Which clock.
+    pub clock: Clock,
+    /// Whole seconds.
+    pub seconds: i64,
+    /// Nanoseconds, below one second.
+    pub nanoseconds: u32,
+}
+
+/// A clock that a time namespace can move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Clock {
+    /// `CLOCK_MONOTONIC`.
+    Monotonic,
+    /// `CLOCK_BOOTTIME`.
+    Boottime,
 }
 
 /// One line of `uid_map` (user_namespaces(7)).
@@ -108,10 +130,24 @@ pub struct Mount {
     pub propagation: u32,
     /// Copy what the image has at the target into a new tmpfs.
     pub tmpcopyup: bool,
-    /// Mapping of an idmapped mount.
+    /// Whether it is an idmapped mount (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+    pub idmap: Idmap,
+    /// Mapping of an idmapped mount; empty means that of the container's own user namespace.
     pub uid_mappings: Vec<IdMap>,
-    /// Mapping of an idmapped mount.
+    /// Mapping of an idmapped mount; empty means that of the container's own user namespace.
     pub gid_mappings: Vec<IdMap>,
+}
+
+/// Whether a mount is idmapped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Idmap {
+    /// It is not.
+    #[default]
+    Off,
+    /// The mount itself (`idmap`).
+    Single,
+    /// With all mounts below it (`ridmap`).
+    Recursive,
 }
 
 /// What is mounted.
@@ -215,6 +251,74 @@ pub struct Seccomp {
     pub flags: u32,
     /// `struct sock_filter` records of 8 bytes, native byte order.
     pub program: Vec<u8>,
+    /// Whether a listener is made that hears of `SECCOMP_RET_USER_NOTIF`; its descriptor goes to the supervisor.
+    pub listener: bool,
+}
+
+/// How the kernel schedules a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// Policy and its numbers (sched_setattr(2)).
+    pub policy: Option<SchedulingPolicy>,
+    /// Class (`IOPRIO_CLASS_*`) and priority in it, of ioprio_set(2).
+    pub io_priority: Option<(u16, u16)>,
+    /// CPUs that an exec may run on while it joins the container; empty leaves them.
+    pub initial_cpus: Vec<u32>,
+    /// CPUs that an exec's program may run on; empty leaves them.
+    pub final_cpus: Vec<u32>,
+}
+
+/// The fields of `struct sched_attr` (sched_setattr(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulingPolicy {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// Nice value.
+    pub nice: i32,
+    /// Priority of the real-time policies.
+    pub priority: u32,
+    /// Of `SCHED_DEADLINE`, nanoseconds.
+    pub runtime: u64,
+    /// Of `SCHED_DEADLINE`, nanoseconds.
+    pub deadline: u64,
+    /// Of `SCHED_DEADLINE`, nanoseconds.
+    pub period: u64,
+}
+
+/// Where a process's memory comes from (set_mempolicy(2)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` with `MPOL_F_*`.
+    pub mode: u32,
+    /// NUMA nodes.
+    pub nodes: Vec<u32>,
+}
+
+/// A program that runs at a point of the container's life, inside of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Absolute: in the runtime's mount namespace for `createContainer`, in the container for `startContainer`.
+    pub path: String,
+    /// Its arguments, the name first.
+    pub args: Vec<String>,
+    /// Exactly its environment.
+    pub env: Vec<String>,
+    /// Killed after so many seconds; `None` waits.
+    pub timeout: Option<u32>,
+}
+
+/// Hooks that run in the container's namespaces (OCI runtime specification, "POSIX-platform Hooks").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// After the mounts, before the root is entered.
+    pub create_container: Vec<Hook>,
+    /// In the root, after `start`, before the program.
+    pub start_container: Vec<Hook>,
+    /// The container's state as a JSON object without its closing brace and without `status` and `pid`, which
+    /// differ from hook to hook.
+    pub state: String,
 }
 
 /// The process that the container's program is.
@@ -252,6 +356,10 @@ pub struct Process {
     pub selinux: Option<String>,
     /// Seccomp filter, loaded last.
     pub seccomp: Option<Seccomp>,
+    /// Scheduler, I/O priority, CPUs.
+    pub scheduling: Scheduling,
+    /// Name of a new session keyring (keyrings(7)); `None` leaves the creating process's.
+    pub keyring: Option<String>,
 }
 
 /// Everything to start a container's first process.
@@ -281,6 +389,12 @@ pub struct LaunchPlan {
     pub readonly_paths: Vec<String>,
     /// Kernel parameters, `net.ipv4.ip_forward` and its value; written before `/proc/sys` turns read-only.
     pub sysctls: Vec<(String, String)>,
+    /// Execution domain (personality(2)).
+    pub personality: Option<u32>,
+    /// NUMA policy.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Hooks inside the container.
+    pub hooks: Hooks,
     /// The process.
     pub process: Process,
 }

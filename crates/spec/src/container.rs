@@ -4,7 +4,7 @@ use crate::inputs::{Built, Inputs};
 use crate::{
     capabilities, devices, limits, mounts, process, render, resources, security, signals, sysctls, user,
 };
-use container::plan::{LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Process, Root, RootSource};
+use container::plan::{Hooks, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Process, Root, RootSource, Scheduling};
 use types::pod::NamespaceMode;
 use types::reference::shorten;
 use types::{Error, ErrorKind, Result};
@@ -46,6 +46,8 @@ pub fn container(inputs: &Inputs<'_>) -> Result<Built> {
         apparmor: security::apparmor(inputs, &mut warnings)?,
         selinux: security::selinux(inputs, &mut warnings)?,
         seccomp: filter,
+        scheduling: Scheduling::default(),
+        keyring: None,
     };
     limits::arguments(&process.args, &process.env)?;
     let plan = LaunchPlan {
@@ -67,6 +69,9 @@ pub fn container(inputs: &Inputs<'_>) -> Result<Built> {
         masked_paths,
         readonly_paths,
         sysctls: inputs.sysctls.clone(),
+        personality: None,
+        memory_policy: None,
+        hooks: Hooks::default(),
         process,
     };
     let resources = resources::decide(&config.resources, inputs.facts)?;

@@ -5,7 +5,7 @@
 use crate::inputs::{Inputs, SharedMemory};
 use crate::limits;
 use crate::oci::options::{attr, ms};
-use container::plan::{IdMap, Mount, MountSource};
+use container::plan::{IdMap, Idmap, Mount, MountSource};
 use std::collections::HashSet;
 use types::container::Propagation;
 use types::pod::{IdMapping, NamespaceMode};
@@ -171,6 +171,9 @@ fn of_caller(mount: &types::container::Mount, rro: bool) -> Result<Mount> {
     }
     out.uid_mappings = id_maps(&mount.uid_mappings)?;
     out.gid_mappings = id_maps(&mount.gid_mappings)?;
+    if !out.uid_mappings.is_empty() {
+        out.idmap = Idmap::Single;
+    }
     Ok(out)
 }
 
@@ -223,6 +226,7 @@ fn bind(target: &str, path: &str, recursive: bool) -> Mount {
         clear_recursive: 0,
         propagation: if recursive { ms::PRIVATE | ms::REC } else { 0 },
         tmpcopyup: false,
+        idmap: Idmap::Off,
         uid_mappings: Vec::new(),
         gid_mappings: Vec::new(),
     }

@@ -34,7 +34,7 @@ pub(crate) fn seccomp(inputs: &Inputs<'_>, capabilities: u64) -> Result<Option<(
     };
     let filter =
         seccomp::compile_cached(&profile).map_err(|e| e.context("the seccomp profile cannot be compiled"))?;
-    Ok(Some((profile, Seccomp { flags: filter.flags, program: filter.program.clone() })))
+    Ok(Some((profile, Seccomp { flags: filter.flags, program: filter.program.clone(), listener: false })))
 }
 
 /// The AppArmor profile: none on a node without AppArmor, unless one of the node's own was named, which is

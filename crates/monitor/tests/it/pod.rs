@@ -88,6 +88,9 @@ impl Pod {
             masked_paths: vec![],
             readonly_paths: vec![],
             sysctls: vec![],
+            personality: None,
+            memory_policy: None,
+            hooks: Default::default(),
             process: process(args),
         }
     }
@@ -178,6 +181,7 @@ pub fn mount(target: &str, source: MountSource) -> Mount {
         clear_recursive: 0,
         propagation: 0,
         tmpcopyup: false,
+        idmap: Default::default(),
         uid_mappings: vec![],
         gid_mappings: vec![],
     }
@@ -206,6 +210,8 @@ fn process(args: &[&str]) -> Process {
         apparmor: None,
         selinux: None,
         seccomp: None,
+        scheduling: Default::default(),
+        keyring: None,
     }
 }
 

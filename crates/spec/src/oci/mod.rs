@@ -8,7 +8,7 @@ pub(crate) mod options;
 pub(crate) mod process;
 
 use crate::{devices, limits, sysctls};
-use container::plan::{Device, IdMap, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Root, RootSource};
+use container::plan::{Device, Hooks, IdMap, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Root, RootSource};
 use oci_spec::runtime::{
     Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxPersonalityDomain, Spec,
 };
@@ -63,6 +63,9 @@ pub fn plan_from_oci(id: &str, spec: &Spec, bundle: &Path, options: &PlanOptions
         readonly_paths: paths("linux.readonlyPaths", linux.readonly_paths())?,
         sysctls: kernel_parameters(linux, &namespaces)?,
         namespaces,
+        personality: None,
+        memory_policy: None,
+        hooks: Hooks::default(),
         process,
     })
 }

@@ -4,7 +4,7 @@
 use super::options::{self, apply, attribute, is_superblock};
 use super::{absolute, id_maps, text, unimplemented};
 use crate::limits;
-use container::plan::{self, MountSource};
+use container::plan::{self, Idmap, MountSource};
 use oci_spec::runtime::Mount;
 use types::reference::shorten;
 use types::{Error, Result};
@@ -37,6 +37,8 @@ fn one(mount: &Mount, bundle: &str) -> Result<plan::Mount> {
     if parsed.idmap && (uid_mappings.is_empty() || gid_mappings.is_empty()) {
         return unimplemented("mounts[].options idmap without uidMappings and gidMappings of its own");
     }
+    let mapped = !uid_mappings.is_empty() || !gid_mappings.is_empty();
+    let idmap = if parsed.idmap || mapped { Idmap::Single } else { Idmap::Off };
     let source = mount.source().as_deref();
     let source = match (parsed.bind, kind) {
         (Some(recursive), _) => {
@@ -76,6 +78,7 @@ fn one(mount: &Mount, bundle: &str) -> Result<plan::Mount> {
         clear_recursive: parsed.clear_recursive,
         propagation: parsed.propagation,
         tmpcopyup: parsed.tmpcopyup,
+        idmap,
         uid_mappings,
         gid_mappings,
     })

@@ -73,6 +73,8 @@ pub(super) fn of(spec: &Spec, linux: &Linux) -> Result<plan::Process> {
         apparmor: label("process.apparmorProfile", process.apparmor_profile())?,
         selinux: label("process.selinuxLabel", process.selinux_label())?,
         seccomp: linux.seccomp().as_ref().map(seccomp).transpose()?,
+        scheduling: plan::Scheduling::default(),
+        keyring: None,
     })
 }
 
@@ -162,5 +164,5 @@ fn seccomp(profile: &LinuxSeccomp) -> Result<Seccomp> {
         return unimplemented("linux.seccomp.listenerPath");
     }
     let filter = seccomp::compile(profile).map_err(|e| e.context("linux.seccomp cannot be compiled"))?;
-    Ok(Seccomp { flags: filter.flags, program: filter.program })
+    Ok(Seccomp { flags: filter.flags, program: filter.program, listener: false })
 }
