@@ -10,7 +10,7 @@ use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::io::Errno;
 
 /// Controllers that containers need. `cpuset` and others are handed down only where the machine has them.
-const WANTED: [&str; 6] = ["cpuset", "cpu", "io", "memory", "pids", "hugetlb"];
+pub(crate) const WANTED: [&str; 6] = ["cpuset", "cpu", "io", "memory", "pids", "hugetlb"];
 
 /// True when the group is there in at least one hierarchy.
 pub(crate) fn exists(layout: &Layout, group: &str) -> Result<bool, Error> {
@@ -178,6 +178,12 @@ pub(crate) fn hand_down(
                     && hierarchy.try_write(place, "cgroup.subtree_control", &missing).is_ok() => {}
             Err(Errno::BUSY | Errno::OPNOTSUPP) => {
                 return Err(Error::InnerProcesses { path: hierarchy.shown(place, ""), controllers: missing });
+            }
+            // A delegated group: what lies above it belongs to who delegated it (cgroups(7), "Delegation"), and has handed down
+            // what it wanted to. A limit that needs more says so itself.
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+                let path = hierarchy.shown(place, "cgroup.subtree_control");
+                tracing::debug!(path = %path.display(), missing, "controllers are not ours to hand down here");
             }
             Err(errno) => return Err(hierarchy.refused(place, "cgroup.subtree_control", &missing, errno)),
         }

@@ -11,6 +11,7 @@ use crate::files::write_once;
 use crate::layout::{Hierarchy, Layout, Version};
 use crate::{Group, Result};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 
 /// Descriptors, all close-on-exec, that lead into one group.
@@ -49,6 +50,35 @@ impl Group {
     /// process without that hierarchy's limits.
     pub fn entry(&self) -> Result<Entry> {
         Ok(open_entry(&self.layout, |_| self.relative())?)
+    }
+}
+
+impl Group {
+    /// Moves a process, all of its threads, into this group in every hierarchy by writing its number.
+    ///
+    /// For a child that is there already, as with systemd's scopes and without root. It waits for a lock of the whole machine,
+    /// which [`Group::entry`] avoids. In a hierarchy where the process is already, the kernel does nothing.
+    ///
+    /// # Errors
+    /// `NotFound` when the process has ended or the group is missing in one of the hierarchies, `PermissionDenied` when we
+    /// may not move it, `FailedPrecondition` when the group hands controllers down and so takes none.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        // 0 would be this very process, and -1 nobody knows whom.
+        if pid <= 0 {
+            let why = "it is no process";
+            return Err(
+                Error::Value { what: "the process to move".into(), value: pid.to_string(), why }.into()
+            );
+        }
+        for hierarchy in &self.layout.hierarchies {
+            let (file, value) = ("cgroup.procs", pid.to_string());
+            match hierarchy.try_write(self.relative(), file, &value) {
+                Ok(()) => {}
+                Err(Errno::SRCH) => return Err(Error::Ended { pid, path: self.path().to_owned() }.into()),
+                Err(errno) => return Err(hierarchy.refused(self.relative(), file, &value, errno).into()),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -51,6 +51,9 @@ pub enum Error {
     /// A controller that is needed has no hierarchy.
     #[error("the cgroup controller {0} is not mounted, or not enabled for this group, on this machine")]
     NoController(&'static str),
+    /// The machine cannot do what was asked for, in one sentence.
+    #[error("{0}")]
+    Unable(String),
     /// A v2 group has processes of its own and therefore cannot hand controllers down.
     #[error(
         "cannot hand the controllers {controllers:?} down from the cgroup {path}, which has processes of its own: \
@@ -84,6 +87,14 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The process that was to be moved is gone.
+    #[error("cannot move process {pid} into the cgroup {path}: it has ended")]
+    Ended {
+        /// The process.
+        pid: i32,
+        /// The group.
+        path: String,
+    },
     /// Processes stay although everything was done to end them.
     #[error("the cgroup {path} still has processes after {seconds} s: {pids:?} (the first ones)")]
     Alive {
@@ -105,10 +116,13 @@ impl Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Path { .. } | Self::Value { .. } => ErrorKind::InvalidArgument,
-            Self::NoHierarchy | Self::NoController(_) | Self::InnerProcesses { .. } | Self::Own { .. } => {
-                ErrorKind::FailedPrecondition
-            }
+            Self::NoHierarchy
+            | Self::NoController(_)
+            | Self::Unable(_)
+            | Self::InnerProcesses { .. }
+            | Self::Own { .. } => ErrorKind::FailedPrecondition,
             Self::Alive { .. } => ErrorKind::DeadlineExceeded,
+            Self::Ended { .. } => ErrorKind::NotFound,
             Self::Devices { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
                 io::ErrorKind::NotFound => ErrorKind::NotFound,

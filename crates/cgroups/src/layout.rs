@@ -93,6 +93,15 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Group paths count from the root of each mount, whatever may be written there.
+    pub fn rooted(mut self) -> Self {
+        for hierarchy in &mut self.hierarchies {
+            hierarchy.base.clear();
+        }
+        self.notes.clear();
+        self
+    }
+
     /// `root` is put before every mount point, so that tests can show a tree of their own.
     pub fn probe_at(root: &Path, mountinfo: &str, own: &str) -> Result<Self, Error> {
         let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();

@@ -4,29 +4,38 @@
 //! what it needs from the hierarchy's root, without following links, so a group can be removed and made again
 //! by others at any time.
 //! This crate never mounts cgroup file systems, never touches a process outside the group that it is
-//! asked about, and never moves any process but the caller's own (see [`Entry`] and [`Cgroups::create`]).
+//! asked about, and moves no process but the caller's own (see [`Entry`] and [`Cgroups::create`]) and the one that
+//! [`Group::add`] is asked to move.
 
 mod create;
 mod devices;
 mod entry;
 mod error;
 mod files;
+mod frozen;
 mod kill;
 mod layout;
 mod limits;
+mod oom;
 mod path;
 mod processes;
 mod remove;
 mod scope;
+mod snapshot;
 mod stats;
 mod weight;
 
 pub use devices::{DeviceKind, DeviceRule};
 pub use entry::Entry;
 pub use error::Error;
+pub use frozen::is_frozen;
 pub use layout::Mode;
-pub use limits::BlockLimit;
+pub use limits::{
+    BlockLimit, BlockLimits, BlockWeight, CpuLimits, Limits, MemoryLimits, NetworkLimits, RdmaLimit,
+};
+pub use oom::{OomEvent, OomWatch};
 pub use scope::Scope;
+pub use snapshot::Snapshot;
 pub use stats::{Memory, Pressure, PressureLine, Stats, oom_kills};
 pub use weight::weight_of_shares;
 
@@ -60,6 +69,15 @@ impl Cgroups {
             tracing::warn!("{note}");
         }
         Ok(Self { layout: Arc::new(layout) })
+    }
+
+    /// As [`Cgroups::probe`], but paths always count from the root of each hierarchy's mount, also where that cannot be
+    /// written: for the paths of groups that others made for us, as systemd does for a user.
+    ///
+    /// # Errors
+    /// As [`Cgroups::probe`].
+    pub fn probe_from_root() -> Result<Cgroups> {
+        Ok(Self { layout: Arc::new(Layout::probe()?.rooted()) })
     }
 
     /// As [`Cgroups::probe`], from texts in the form of `/proc/self/mountinfo` and `/proc/self/cgroup`, with

@@ -1,71 +1,108 @@
 //! Block I/O: the weight of a group and throttles per device. The CRI has neither; OCI specs do.
 
-use super::lacks;
+use super::{BlockLimit, BlockLimits, Setting};
 use crate::error::Error;
-use crate::layout::Version;
-use crate::{Group, Result};
+use crate::layout::{Hierarchy, Version};
 use rustix::io::Errno;
 
-/// Throttles of one device; `None` is not said, 0 lifts one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct BlockLimit {
-    /// Major number of the device.
-    pub major: u32,
-    /// Minor number of the device.
-    pub minor: u32,
-    /// Bytes read per second.
-    pub read_bytes: Option<u64>,
-    /// Bytes written per second.
-    pub write_bytes: Option<u64>,
-    /// Reads per second.
-    pub read_operations: Option<u64>,
-    /// Writes per second.
-    pub write_operations: Option<u64>,
+/// Most devices of one list; a machine has fewer.
+const MAX_DEVICES: usize = 4096;
+
+impl Setting<'_> {
+    pub(super) fn block(&mut self, asked: &BlockLimits) -> Result<(), Error> {
+        if *asked == BlockLimits::default() {
+            return Ok(());
+        }
+        if asked.devices.len() > MAX_DEVICES || asked.throttles.len() > MAX_DEVICES {
+            let why = "4096 devices are the most";
+            let value = asked.devices.len().max(asked.throttles.len()).to_string();
+            return Err(Error::Value { what: "block I/O".into(), value, why });
+        }
+        let (layout, weights) = (&self.group.layout, weights(asked)?);
+        let Some(hierarchy) = layout.with("blkio").or_else(|| layout.with("io")) else {
+            return self
+                .cannot("block I/O limits cannot be set: this machine has no io controller".to_owned());
+        };
+        for weight in weights {
+            self.weighed(hierarchy, weight)?;
+        }
+        for limit in &asked.throttles {
+            for (file, line) in lines(hierarchy.version, limit) {
+                self.write(hierarchy, file, &line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Weights belong to a scheduler: BFQ's file, else the one that there was before BFQ (v1's CFQ) or io.cost's (v2).
+    fn weighed(&mut self, hierarchy: &Hierarchy, weight: Weight) -> Result<(), Error> {
+        let files: &[(&str, bool)] = match (hierarchy.version, weight.leaf, weight.device.is_some()) {
+            (Version::V1, false, false) => &[("blkio.bfq.weight", false), ("blkio.weight", false)],
+            (Version::V1, false, true) => {
+                &[("blkio.bfq.weight_device", false), ("blkio.weight_device", false)]
+            }
+            (Version::V1, true, false) => &[("blkio.leaf_weight", false)],
+            (Version::V1, true, true) => &[("blkio.leaf_weight_device", false)],
+            (Version::V2, false, _) => &[("io.bfq.weight", false), ("io.weight", true)],
+            (Version::V2, true, _) => &[],
+        };
+        for (file, converted) in files {
+            let number = if *converted { io_weight(weight.weight) } else { u64::from(weight.weight) };
+            let line = match weight.device {
+                Some((major, minor)) => format!("{major}:{minor} {number}"),
+                None => number.to_string(),
+            };
+            match self.try_write(hierarchy, file, &line) {
+                Ok(()) => return Ok(()),
+                Err(Errno::NOENT | Errno::OPNOTSUPP) => {}
+                Err(errno) => return Err(self.refused(hierarchy, file, &line, errno)),
+            }
+        }
+        self.cannot(match weight.leaf {
+            true => {
+                "the block I/O leaf weight cannot be set: only kernels before 5.0 had it, with v1".to_owned()
+            }
+            false => "the block I/O weight cannot be set: this kernel weighs with neither BFQ nor io.cost"
+                .to_owned(),
+        })
+    }
 }
 
-impl Group {
-    /// Sets the relative weight of the group's I/O, 10–1000 as in OCI specs, with the BFQ scheduler.
-    ///
-    /// Gives back what this machine cannot do.
-    pub fn block_weight(&self, weight: u16) -> Result<Vec<String>> {
-        if !(10..=1000).contains(&weight) {
-            let why = "it must be from 10 to 1000";
-            return Err(
-                Error::Value { what: "the block I/O weight".into(), value: weight.to_string(), why }.into()
-            );
-        }
-        let Some((hierarchy, file)) = self
-            .layout
-            .with("blkio")
-            .map(|h| (h, "blkio.bfq.weight"))
-            .or_else(|| Some((self.layout.with("io")?, "io.bfq.weight")))
-        else {
-            return Ok(vec![lacks("io", "the block I/O weight")]);
-        };
-        match hierarchy.try_write(self.relative(), file, &weight.to_string()) {
-            Ok(()) => Ok(Vec::new()),
-            Err(Errno::NOENT | Errno::OPNOTSUPP) => {
-                Ok(vec!["the block I/O weight is not enforced: this kernel has no BFQ scheduler".to_owned()])
-            }
-            Err(errno) => Err(hierarchy.refused(self.relative(), file, &weight.to_string(), errno).into()),
-        }
-    }
+/// One weight to write.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Weight {
+    /// `None` is every device.
+    device: Option<(u32, u32)>,
+    leaf: bool,
+    weight: u16,
+}
 
-    /// Throttles devices. Gives back what this machine cannot do.
-    pub fn block_throttle(&self, limits: &[BlockLimit]) -> Result<Vec<String>> {
-        if limits.is_empty() {
-            return Ok(Vec::new());
+fn weights(asked: &BlockLimits) -> Result<Vec<Weight>, Error> {
+    let mut all = Vec::new();
+    let mut add = |device, leaf, weight: Option<u16>| match weight {
+        None => Ok(()),
+        Some(weight @ 10..=1000) => {
+            all.push(Weight { device, leaf, weight });
+            Ok(())
         }
-        let Some(hierarchy) = self.layout.with("blkio").or_else(|| self.layout.with("io")) else {
-            return Ok(vec![lacks("io", "the block I/O throttle")]);
-        };
-        for limit in limits {
-            for (file, line) in lines(hierarchy.version, limit) {
-                hierarchy.write(self.relative(), file, &line)?;
-            }
+        Some(weight) => {
+            let why = "it must be from 10 to 1000";
+            Err(Error::Value { what: "the block I/O weight".into(), value: weight.to_string(), why })
         }
-        Ok(Vec::new())
+    };
+    add(None, false, asked.weight)?;
+    add(None, true, asked.leaf_weight)?;
+    for device in &asked.devices {
+        let number = Some((device.major, device.minor));
+        add(number, false, device.weight)?;
+        add(number, true, device.leaf_weight)?;
     }
+    Ok(all)
+}
+
+/// From 10–1000 to `io.weight`'s 1–10000, in a straight line (runc `ConvertBlkIOToIOWeightValue`, crun the same).
+fn io_weight(weight: u16) -> u64 {
+    1 + u64::from(weight.clamp(10, 1000) - 10) * 9999 / 990
 }
 
 fn lines(version: Version, limit: &BlockLimit) -> Vec<(&'static str, String)> {
@@ -82,13 +119,8 @@ fn lines(version: Version, limit: &BlockLimit) -> Vec<(&'static str, String)> {
         // v2 lifts a throttle with `max`.
         Version::V2 => said
             .map(|(value, key, _)| {
-                (
-                    "io.max",
-                    format!(
-                        "{device} {key}={}",
-                        if value == 0 { "max".to_owned() } else { value.to_string() }
-                    ),
-                )
+                let value = if value == 0 { "max".to_owned() } else { value.to_string() };
+                ("io.max", format!("{device} {key}={value}"))
             })
             .collect(),
     }
@@ -97,6 +129,7 @@ fn lines(version: Version, limit: &BlockLimit) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::BlockWeight;
 
     #[test]
     fn throttles_are_written_as_each_version_reads_them() {
@@ -118,5 +151,20 @@ mod tests {
             lines(Version::V2, &limit),
             [("io.max", "8:16 rbps=1000".to_owned()), ("io.max", "8:16 wiops=max".to_owned())]
         );
+    }
+
+    #[test]
+    fn weights_are_converted_to_the_ends_of_the_other_scale() {
+        assert_eq!((io_weight(10), io_weight(1000), io_weight(100)), (1, 10_000, 910));
+    }
+
+    #[test]
+    fn weights_out_of_range_are_refused() {
+        let device = |weight| BlockWeight { major: 8, minor: 0, weight, leaf_weight: None };
+        let of = |weight, device| BlockLimits { weight, devices: vec![device], ..BlockLimits::default() };
+        assert!(weights(&of(Some(9), device(None))).is_err());
+        assert!(weights(&of(Some(1001), device(None))).is_err());
+        assert!(weights(&of(None, device(Some(0)))).is_err());
+        assert_eq!(weights(&of(Some(10), device(Some(1000)))).unwrap().len(), 2);
     }
 }

@@ -1,104 +1,155 @@
 //! CPU time, weight, and which CPUs and memory nodes.
 
-use super::{Warnings, lacks};
-use crate::Group;
+use super::{CpuLimits, Setting};
 use crate::error::Error;
 use crate::layout::{Hierarchy, Version};
 use crate::weight::weight_of_shares;
 use rustix::io::Errno;
-use types::pod::Resources;
 
 /// The kernel's own period, microseconds.
-const DEFAULT_PERIOD: i64 = 100_000;
+const DEFAULT_PERIOD: &str = "100000";
 /// Longest list of CPUs taken.
 const MAX_LIST: usize = 4096;
+/// What v1's `cpu.shares` takes; the kernel moves others to these without a word.
+const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
 
-impl Group {
-    pub(super) fn apply_cpu(&self, r: &Resources, warnings: &mut Warnings) -> Result<(), Error> {
-        if r.cpu_shares == 0 && r.cpu_period == 0 && r.cpu_quota == 0 {
+impl Setting<'_> {
+    pub(super) fn cpu(&mut self, asked: &CpuLimits) -> Result<(), Error> {
+        let realtime = asked.realtime_runtime.is_some() || asked.realtime_period.is_some();
+        let time = asked.quota.is_some() || asked.period.is_some() || asked.burst.is_some();
+        if !realtime && !time && asked.shares.is_none() && asked.idle.is_none() {
             return Ok(());
         }
-        let Some(hierarchy) = self.layout.with("cpu") else {
-            warnings.push(lacks("cpu", "the CPU limit"));
+        let Some(hierarchy) = self.with("cpu", "the CPU limit")? else { return Ok(()) };
+        if realtime {
+            self.realtime(hierarchy, asked)?;
+        }
+        // A group that is idle takes no weight (EINVAL, kernel `sched_group_set_shares`).
+        if asked.idle == Some(0) {
+            self.idle(hierarchy, 0)?;
+        }
+        if let Some(shares) = asked.shares {
+            self.weight(hierarchy, shares, asked.idle == Some(1))?;
+        }
+        match asked.idle {
+            None | Some(0) => {}
+            Some(idle) => self.idle(hierarchy, idle)?,
+        }
+        if !time {
             return Ok(());
-        };
+        }
         match hierarchy.version {
-            Version::V1 => self.cpu_v1(hierarchy, r),
-            Version::V2 => self.cpu_v2(hierarchy, r),
+            Version::V1 => self.time_v1(hierarchy, asked),
+            Version::V2 => self.time_v2(hierarchy, asked),
         }
     }
 
-    fn cpu_v1(&self, hierarchy: &Hierarchy, r: &Resources) -> Result<(), Error> {
-        let group = self.relative();
-        if r.cpu_shares > 0 {
-            // The kernel clamps to 2–262144 itself.
-            hierarchy.write(group, "cpu.shares", &r.cpu_shares.to_string())?;
-        }
-        let quota = r.cpu_quota.max(-1).to_string();
-        let mut quota_done = r.cpu_quota == 0;
-        if r.cpu_period > 0 {
-            let period = r.cpu_period.to_string();
-            let mut result = hierarchy.try_write(group, "cpu.cfs_period_us", &period);
-            // The quota that is there, over the new period, may be more than the group above has: quota first then.
-            if result == Err(Errno::INVAL)
-                && !quota_done
-                && hierarchy.try_write(group, "cpu.cfs_quota_us", &quota).is_ok()
-            {
-                quota_done = true;
-                result = hierarchy.try_write(group, "cpu.cfs_period_us", &period);
+    fn idle(&mut self, hierarchy: &Hierarchy, idle: i64) -> Result<(), Error> {
+        self.write_if_there(hierarchy, "cpu.idle", &idle.to_string(), "cpu.idle")
+    }
+
+    fn weight(&mut self, hierarchy: &Hierarchy, shares: u64, idle: bool) -> Result<(), Error> {
+        let (file, value) = match hierarchy.version {
+            Version::V1 if !SHARES.contains(&shares) => {
+                let why = "it must be from 2 to 262144";
+                return Err(Error::Value { what: "cpu.shares".to_owned(), value: shares.to_string(), why });
             }
-            result.map_err(|errno| hierarchy.refused(group, "cpu.cfs_period_us", &period, errno))?;
+            Version::V1 => ("cpu.shares", shares),
+            Version::V2 => ("cpu.weight", weight_of_shares(shares)),
+        };
+        match self.try_write(hierarchy, file, &value.to_string()) {
+            // It is idle already and stays so: then the weight means nothing.
+            Err(Errno::INVAL) if idle => Ok(()),
+            other => other.map_err(|errno| self.refused(hierarchy, file, &value.to_string(), errno)),
         }
-        if !quota_done {
-            hierarchy.write(group, "cpu.cfs_quota_us", &quota)?;
+    }
+
+    fn realtime(&mut self, hierarchy: &Hierarchy, asked: &CpuLimits) -> Result<(), Error> {
+        const WHAT: &str = "the limit of realtime CPU time";
+        if hierarchy.version == Version::V2 {
+            return self.cannot(format!("{WHAT} cannot be set: cgroup v2 has no such limit"));
+        }
+        if let Some(period) = asked.realtime_period {
+            self.write_if_there(hierarchy, "cpu.rt_period_us", &period.to_string(), WHAT)?;
+        }
+        if let Some(runtime) = asked.realtime_runtime {
+            self.write_if_there(hierarchy, "cpu.rt_runtime_us", &runtime.to_string(), WHAT)?;
         }
         Ok(())
     }
 
-    fn cpu_v2(&self, hierarchy: &Hierarchy, r: &Resources) -> Result<(), Error> {
-        let group = self.relative();
-        if r.cpu_shares > 0 {
-            hierarchy.write(
-                group,
-                "cpu.weight",
-                &weight_of_shares(r.cpu_shares.unsigned_abs()).to_string(),
-            )?;
-        }
-        if r.cpu_quota != 0 || r.cpu_period > 0 {
-            hierarchy.write(group, "cpu.max", &self.cpu_max(hierarchy, r)?)?;
+    /// The kernel checks each value against the two others that are there, so one that it refuses (EINVAL) is tried again
+    /// when the others are written.
+    fn time_v1(&mut self, hierarchy: &Hierarchy, asked: &CpuLimits) -> Result<(), Error> {
+        let quota = asked.quota.map(|quota| ("cpu.cfs_quota_us", quota.max(-1).to_string()));
+        let period = asked.period.map(|period| ("cpu.cfs_period_us", period.to_string()));
+        let burst = asked.burst.map(|burst| ("cpu.cfs_burst_us", burst.to_string()));
+        let mut waiting: Vec<(&str, String)> = [period, quota, burst].into_iter().flatten().collect();
+        for last in [false, true] {
+            let mut again = Vec::new();
+            for (file, value) in waiting {
+                match self.try_write(hierarchy, file, &value) {
+                    Ok(()) => {}
+                    Err(Errno::INVAL) if !last => again.push((file, value)),
+                    Err(Errno::NOENT) if file == "cpu.cfs_burst_us" => self.no_burst()?,
+                    Err(errno) => return Err(self.refused(hierarchy, file, &value, errno)),
+                }
+            }
+            waiting = again;
         }
         Ok(())
     }
 
     /// v2 takes quota and period in one line; what is not said stays as it is.
-    fn cpu_max(&self, hierarchy: &Hierarchy, r: &Resources) -> Result<String, Error> {
-        let (mut quota, mut period) = ("max".to_owned(), DEFAULT_PERIOD.to_string());
-        if (r.cpu_quota == 0 || r.cpu_period <= 0)
-            && let Some(now) = hierarchy.read(self.relative(), "cpu.max")?
+    fn time_v2(&mut self, hierarchy: &Hierarchy, asked: &CpuLimits) -> Result<(), Error> {
+        let burst = asked.burst.map(|burst| burst.to_string());
+        // A burst is never above the quota: it goes first when both shrink, and last when they grow.
+        let early = burst.as_ref().map(|burst| self.try_write(hierarchy, "cpu.max.burst", burst));
+        if asked.quota.is_some() || asked.period.is_some() {
+            let line = self.cpu_max(hierarchy, asked)?;
+            self.write(hierarchy, "cpu.max", &line)?;
+        }
+        match (burst, early) {
+            (Some(burst), Some(Err(Errno::INVAL))) => self.write(hierarchy, "cpu.max.burst", &burst),
+            (Some(_), Some(Err(Errno::NOENT))) => self.no_burst(),
+            (Some(burst), Some(Err(errno))) => Err(self.refused(hierarchy, "cpu.max.burst", &burst, errno)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Before Linux 5.14. runc leaves it out as well.
+    fn no_burst(&mut self) -> Result<(), Error> {
+        self.warnings.push("cpu.burst is not set: this kernel cannot save up unused time".to_owned());
+        Ok(())
+    }
+
+    fn cpu_max(&self, hierarchy: &Hierarchy, asked: &CpuLimits) -> Result<String, Error> {
+        let (mut quota, mut period) = ("max".to_owned(), DEFAULT_PERIOD.to_owned());
+        if (asked.quota.is_none() || asked.period.is_none())
+            && let Some(now) = hierarchy.read(self.group.relative(), "cpu.max")?
             && let Some((old_quota, old_period)) = now.trim().split_once(' ')
         {
             (quota, period) = (old_quota.to_owned(), old_period.to_owned());
         }
-        match r.cpu_quota {
-            0 => {}
-            ..0 => quota = "max".to_owned(),
-            said => quota = said.to_string(),
+        match asked.quota {
+            None => {}
+            Some(..0) => quota = "max".to_owned(),
+            Some(said) => quota = said.to_string(),
         }
-        if r.cpu_period > 0 {
-            period = r.cpu_period.to_string();
+        if let Some(said) = asked.period {
+            period = said.to_string();
         }
         Ok(format!("{quota} {period}"))
     }
 
-    pub(super) fn apply_cpuset(&self, r: &Resources, warnings: &mut Warnings) -> Result<(), Error> {
-        for (file, list) in [("cpuset.cpus", &r.cpuset_cpus), ("cpuset.mems", &r.cpuset_mems)] {
+    pub(super) fn cpuset(&mut self, asked: &CpuLimits) -> Result<(), Error> {
+        for (file, list) in [("cpuset.cpus", &asked.cpus), ("cpuset.mems", &asked.mems)] {
             if list.is_empty() {
                 continue;
             }
             check_list(file, list)?;
-            match self.layout.with("cpuset") {
-                Some(hierarchy) => hierarchy.write(self.relative(), file, list)?,
-                None => warnings.push(lacks("cpuset", file)),
+            if let Some(hierarchy) = self.with("cpuset", file)? {
+                self.write(hierarchy, file, list)?;
             }
         }
         Ok(())

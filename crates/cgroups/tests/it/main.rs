@@ -4,6 +4,7 @@
 
 mod devices;
 mod kernel;
+mod limits;
 mod measures;
 mod scope;
 mod trees;
@@ -72,6 +73,13 @@ impl Temporary {
             is.then(|| left.split(' ').nth(4).unwrap().to_owned())
         });
         PathBuf::from(format!("{}{}/{file}", mount.expect("the controller is mounted"), self.group.path()))
+    }
+
+    /// Whether the controller has a hierarchy of v1.
+    fn has_v1(&self, controller: &str) -> bool {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let mut names = own.lines().filter_map(|line| line.split(':').nth(1));
+        names.any(|names| names.split(',').any(|name| name == controller))
     }
 
     fn read(&self, controller: &str, file: &str) -> String {

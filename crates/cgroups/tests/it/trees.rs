@@ -163,3 +163,76 @@ fn where_the_root_cannot_be_written_groups_nest_below_our_own() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("nested"), "{output:?}");
     assert!(dir.path().join("cg/own/a/b").is_dir());
 }
+
+#[test]
+fn v2_block_weights_go_to_bfq_else_converted_to_io_cost() {
+    use cgroups::{BlockWeight, Limits};
+    let (dir, cgroups) = unified();
+    let group = cgroups.create("/a").unwrap();
+    let mut limits = Limits::default();
+    limits.block.weight = Some(500);
+    let error = group.limit(&limits).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+    put(dir.path(), "cg/a/io.weight", "");
+    group.limit(&limits).unwrap();
+    // 1 + (500 - 10) * 9999 / 990
+    assert_eq!(text(dir.path(), "cg/a/io.weight"), "4950");
+    put(dir.path(), "cg/a/io.bfq.weight", "");
+    limits.block.devices = vec![BlockWeight { major: 8, minor: 16, weight: Some(300), leaf_weight: None }];
+    put(dir.path(), "cg/a/io.weight", "untouched");
+    limits.block.weight = None;
+    group.limit(&limits).unwrap();
+    assert_eq!(text(dir.path(), "cg/a/io.bfq.weight"), "8:16 300");
+    assert_eq!(text(dir.path(), "cg/a/io.weight"), "untouched");
+    limits.block.devices[0].leaf_weight = Some(300);
+    assert!(group.limit(&limits).is_err());
+}
+
+#[test]
+fn a_v2_limit_whose_controller_was_not_handed_down_is_an_error_that_says_so() {
+    let (_dir, cgroups) = unified();
+    let group = cgroups.create("/a").unwrap();
+    let mut limits = cgroups::Limits { pids: Some(5), ..cgroups::Limits::default() };
+    let error = group.limit(&limits).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+    assert!(error.message().contains("pids.max cannot be set: the cgroup /a does not have"), "{error}");
+    // And of a group that is gone it says that.
+    group.remove().unwrap();
+    limits.pids = Some(6);
+    assert_eq!(group.limit(&limits).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_limits_make_the_setting_panic(
+        numbers in proptest::collection::vec(proptest::prelude::any::<i64>(), 8),
+        text in "[0-9,\\-]{0,6}|\\PC{0,12}", name in "[a-z.]{0,12}|\\PC{0,12}", v2 in proptest::bool::ANY,
+    ) {
+        use cgroups::{BlockLimit, Limits, RdmaLimit};
+        let (dir, v2_cgroups) = unified();
+        put(dir.path(), "memory/none", "");
+        let info = "30 24 0:26 / /memory rw - cgroup cgroup rw,memory,cpu,cpuset,pids,blkio,hugetlb,rdma,net_cls,net_prio\n";
+        let v1_cgroups = Cgroups::probe_at(
+            dir.path(), info, "1:memory,cpu,cpuset,pids,blkio,hugetlb,rdma,net_cls,net_prio:/\n").unwrap();
+        let group = (if v2 { v2_cgroups } else { v1_cgroups }).create("/a").unwrap();
+        let mut limits = Limits { pids: Some(numbers[0]), ..Limits::default() };
+        (limits.memory.limit, limits.memory.swap, limits.memory.reservation) =
+            (Some(numbers[1]), Some(numbers[2]), Some(numbers[3]));
+        let all = [
+            limits.clone(),
+            { let mut l = Limits::default(); l.cpu.shares = Some(numbers[4].cast_unsigned()); l.cpu.quota = Some(numbers[5]); l.cpu.cpus = text.clone(); l },
+            { let mut l = Limits::default(); l.block.weight = Some(numbers[6] as u16); l.block.throttles = vec![BlockLimit::default()]; l },
+            Limits { hugepages: vec![(text.clone(), numbers[7])], ..Limits::default() },
+            Limits { rdma: vec![RdmaLimit { device: name.clone(), handles: Some(1), objects: None }], ..Limits::default() },
+            Limits { unified: [(name.clone(), text.clone())].into(), ..Limits::default() },
+            { let mut l = Limits::default(); l.network.priorities = vec![(name.clone(), 1)]; l },
+        ];
+        for limits in all {
+            // Nothing of it is written outside of the group's own files, none of which is there.
+            if let Err(error) = group.limit(&limits) {
+                proptest::prop_assert!(!error.message().contains('\n'), "{}", error);
+            }
+        }
+    }
+}
