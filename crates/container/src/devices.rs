@@ -3,16 +3,30 @@
 
 use crate::beneath;
 use crate::failure::{Failure, Step, Tried, describe};
+use crate::mounts;
 use crate::plan::Device;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 /// Makes each node; one that is there already with the same numbers stays.
 pub fn make(root: BorrowedFd<'_>, devices: &[Device]) -> Step {
+    // A node has its mode from its first moment: to change it by name later would follow a link that somebody
+    // put there meanwhile, where `/dev` is a volume that others share.
+    let umask = rustix::process::umask(Mode::empty());
+    let made = make_all(root, devices);
+    rustix::process::umask(umask);
+    made
+}
+
+fn make_all(root: BorrowedFd<'_>, devices: &[Device]) -> Step {
     let mut parents: Vec<(String, OwnedFd)> = Vec::new();
     for device in devices {
         let (parent, name) = beneath::split(&device.path)?;
+        if (parent, name, device.kind) == ("/dev", "ptmx", 'c') {
+            // A node would be the node's own multiplexer; `link` makes the one of the container's devpts.
+            continue;
+        }
         if !parents.iter().any(|(path, _)| path == parent) {
             parents.push((parent.to_owned(), beneath::make_directory(root, parent)?));
         }
@@ -40,13 +54,20 @@ fn make_node(dir: BorrowedFd<'_>, name: &str, device: &Device) -> Step {
         Err(Errno::EXIST) => {
             let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
                 .tried(|| format!("cannot examine {:?}", device.path))?;
-            if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_rdev != number {
+            let there = FileType::from_raw_mode(stat.st_mode);
+            if there == FileType::RegularFile && stat.st_size == 0 {
+                // The place of a device that was bound there once.
+                return bind_node(dir, name, kind, number, device);
+            }
+            if there != kind || stat.st_rdev != number {
                 return Err(Failure::request(format!(
                     "device {:?}: something else is there already",
                     device.path
                 )));
             }
         }
+        // No nodes can be made in a user namespace (mknod(2)).
+        Err(Errno::PERM) => return bind_node(dir, name, kind, number, device),
         Err(errno) => {
             return Err(Failure::system(format!(
                 "cannot make the device {:?}: {}",
@@ -55,9 +76,6 @@ fn make_node(dir: BorrowedFd<'_>, name: &str, device: &Device) -> Step {
             )));
         }
     }
-    // The umask of the supervisor may have cut the mode; nodes are never followed as links.
-    rustix::fs::chmodat(dir, name, Mode::from_raw_mode(device.mode & 0o7777), AtFlags::empty())
-        .tried(|| format!("cannot set the mode of {:?}", device.path))?;
     if device.uid != 0 || device.gid != 0 {
         rustix::fs::chownat(
             dir,
@@ -71,10 +89,51 @@ fn make_node(dir: BorrowedFd<'_>, name: &str, device: &Device) -> Step {
     Ok(())
 }
 
+/// Shows the node's own device in place of a new one, with the node's owner and mode. What is bound is checked by the
+/// descriptor that is bound: type and numbers are those that were asked for.
+fn bind_node(dir: BorrowedFd<'_>, name: &str, kind: FileType, number: u64, device: &Device) -> Step {
+    let path = &device.path;
+    let folder = if kind == FileType::BlockDevice { "block" } else { "char" };
+    // The second is udev's, for a device that has another path in the container.
+    let places = [path.clone(), format!("/dev/{folder}/{}:{}", device.major, device.minor)];
+    let found = places.iter().find_map(|place| {
+        let clone = mounts::clone_mount(CWD, place, false).ok()?;
+        let stat = rustix::fs::statat(&clone, "", AtFlags::EMPTY_PATH).ok()?;
+        (FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == number).then_some(clone)
+    });
+    let Some(clone) = found else {
+        return Err(Failure::request(format!(
+            "device {path:?}: a container in a user namespace shows the node's own devices, and the node has no \
+             device {}:{} at this path",
+            device.major, device.minor
+        )));
+    };
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o644)) {
+        Ok(_) | Err(Errno::EXIST) => {}
+        Err(errno) => {
+            return Err(Failure::system(format!("cannot make the device {path:?}: {}", describe(errno))));
+        }
+    }
+    let point =
+        rustix::fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .tried(|| format!("cannot open {path:?}"))?;
+    if beneath::kind(&point).tried(|| format!("cannot examine {path:?}"))? == FileType::Symlink {
+        return Err(Failure::request(format!(
+            "device {path:?}: the image has a link there; that is refused"
+        )));
+    }
+    mounts::attach(&clone, &point).tried(|| format!("cannot bind the node's device at {path:?}"))
+}
+
 /// `/dev/fd`, `stdin`, `stdout`, `stderr`, `core` and `ptmx` (OCI runtime specification, "Default Devices"
-/// and "Dev symbolic links"). What is there already stays.
-pub fn link(root: BorrowedFd<'_>) -> Step {
+/// and "Dev symbolic links"). What is there already stays. With `console`, the file that the terminal is bound to later.
+pub fn link(root: BorrowedFd<'_>, console: bool) -> Step {
     let dev = beneath::make_directory(root, "/dev")?;
+    if console {
+        // While the root and /dev can still be written.
+        beneath::make_file(root, "/dev/console")?;
+    }
     for (name, target) in [
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),

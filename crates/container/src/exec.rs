@@ -1,43 +1,25 @@
-//! One more process in a running container: joins its namespaces by a pidfd, then ends as a first process does.
+//! One more process in a running container: it is born in its namespaces, and ends as a first process does. Before that
+//! nobody in the container sees it: through the root of a process that is still the node's, whoever may trace it (with
+//! `CAP_SYS_PTRACE`) would be on the node.
 
 use crate::detached::Detached;
 use crate::failure::{Failure, Step, Tried};
-use crate::init::{Inherited, finish, join_cgroups, last_word, read_plan};
+use crate::init::{Ending, Inherited, finish, join_cgroups, last_word, read_plan};
 use crate::plan::{ExecPlan, PLAN_VERSION};
 use crate::report::Sender;
-use crate::{credentials, user};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use crate::{credentials, namespaces, user};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use sys::process::namespace;
 
-/// Becomes the program in the container of `target` or reports why not. Never returns.
-///
-/// The PID namespace was joined by the supervisor before it forked (setns(2): it counts for children only);
-/// IPC, UTS and network are the supervisor's own, for it lives in the pod; a `detached` child joins the target's.
-pub fn run(
-    plan: &OwnedFd,
-    target: BorrowedFd<'_>,
-    inherited: &Inherited,
-    detached: Option<&Detached>,
-    report: &Sender,
-) -> ! {
-    let failure = match become_process(plan, target, inherited, detached, report) {
-        Ok(never) => match never {},
-        Err(failure) => failure,
-    };
-    last_word(failure, detached, report)
+/// What is read and opened in the node's namespaces.
+pub(crate) struct Prepared {
+    plan: ExecPlan,
+    null: OwnedFd,
 }
 
-fn become_process(
-    plan: &OwnedFd,
-    target: BorrowedFd<'_>,
-    inherited: &Inherited,
-    detached: Option<&Detached>,
-    report: &Sender,
-) -> Step<std::convert::Infallible> {
-    if detached.is_none() {
-        sys::process::die_with_parent().tried(|| "cannot tie the process to its supervisor".into())?;
-    }
+/// All that needs the node's files, by a process that nobody in the container can see; what it sets, its child has, too.
+pub(crate) fn prepare(plan: &OwnedFd, report: &Sender) -> Step<Prepared> {
     let plan: ExecPlan = read_plan(plan)?;
     if plan.version != PLAN_VERSION {
         return Err(Failure::system(format!(
@@ -45,19 +27,74 @@ fn become_process(
             plan.version
         )));
     }
-    join_cgroups(&inherited.cgroup_tasks)?;
     credentials::set_oom_score(&plan.process, report)?;
-    rustix::process::setsid().tried(|| "cannot start a session".into())?;
+    credentials::set_labels(&credentials::open_labels(&plan.process)?)?;
     let null =
         rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
             .tried(|| "cannot open the node's /dev/null".into())?;
-    let mut namespaces = namespace::MOUNT | namespace::CGROUP;
-    if detached.is_some() {
-        namespaces |= namespace::IPC | namespace::UTS | namespace::NETWORK;
+    Ok(Prepared { plan, null })
+}
+
+/// Enters the container of `target`. Of its PID namespace only children will be.
+///
+/// IPC, UTS and network are the supervisor's own, for it lives in the pod; a `detached` child joins what it is told.
+pub(crate) fn enter(target: BorrowedFd<'_>, pid: Option<&OwnedFd>, detached: Option<&Detached>) -> Step {
+    let mut wanted =
+        detached.map_or(namespace::MOUNT | namespace::CGROUP, |d| d.namespaces & !namespace::PID);
+    if wanted & namespace::USER != 0 && !rustix::process::geteuid().is_root() {
+        // An ordinary user owns it from inside its user namespace only.
+        wanted |= namespace::PID;
+    } else if let Some(pid) = pid {
+        sys::process::setns(pid.as_fd(), namespace::PID)
+            .tried(|| "cannot join the container's PID namespace (did it end?)".into())?;
     }
-    sys::process::setns(target, namespaces).tried(|| "cannot enter the container (did it end?)".into())?;
+    // All at once: those that belong to the node's user namespace are then joined with the node's rights (setns(2)).
+    sys::process::setns(target, wanted).tried(|| "cannot enter the container (did it end?)".into())
+}
+
+/// Becomes the program in the container that was entered or reports why not. Never returns.
+pub(crate) fn run(
+    prepared: Option<Prepared>,
+    inherited: &Inherited,
+    detached: Option<&Detached>,
+    report: &Sender,
+) -> ! {
+    let prepared = prepared.ok_or_else(|| Failure::system("the exec was not prepared"));
+    let failure = match prepared.and_then(|prepared| become_process(&prepared, inherited, detached, report)) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    };
+    last_word(failure, detached, report)
+}
+
+fn become_process(
+    prepared: &Prepared,
+    inherited: &Inherited,
+    detached: Option<&Detached>,
+    report: &Sender,
+) -> Step<std::convert::Infallible> {
+    if detached.is_none() {
+        sys::process::die_with_parent().tried(|| "cannot tie the process to its supervisor".into())?;
+    }
+    // Not before the fork: a group that is full takes a process that moves in, and not one that is born in it.
+    join_cgroups(&inherited.cgroup_tasks)?;
+    rustix::process::setsid().tried(|| "cannot start a session".into())?;
+    if detached.is_some_and(|d| d.namespaces & namespace::USER != 0) {
+        namespaces::become_root()?;
+    }
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .tried(|| "cannot open the container's root".into())?;
-    let who = user::resolve(&root, &plan.process.user)?;
-    finish(&plan.process, &who, &inherited.stdio, &null, None, detached, report)
+    let process = &prepared.plan.process;
+    let who = user::resolve(&root, &process.user)?;
+    finish(Ending {
+        process,
+        who: &who,
+        stdio: &inherited.stdio,
+        null: &prepared.null,
+        labels: &credentials::Labels::default(),
+        console: None,
+        hooks: None,
+        detached,
+        report,
+    })
 }

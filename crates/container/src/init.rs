@@ -1,15 +1,17 @@
 //! What the child does between its birth and the container's program. One list of steps, each of which
 //! either succeeds or ends the launch with one sentence.
 
-use crate::detached::Detached;
+use crate::detached::{self, Detached};
 use crate::failure::{Failure, Step, Tried};
-use crate::plan::{LaunchPlan, Namespace, PLAN_MAX, PLAN_VERSION};
+use crate::plan::{Hooks, LaunchPlan, Namespace, PLAN_MAX, PLAN_VERSION, Process};
 use crate::report::{Report, Sender};
 use crate::stdio::{self, Stdio};
-use crate::{beneath, credentials, devices, masks, mounts, program, root, sysctl, user};
+use crate::{beneath, credentials, devices, hooks, keyring, masks, mounts, namespaces};
+use crate::{program, root, scheduling, sysctl, user};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use std::convert::Infallible;
 use sys::process::namespace;
 
 /// What the supervisor hands to the child beside the plan.
@@ -19,6 +21,8 @@ pub struct Inherited {
     pub cgroup_tasks: Vec<OwnedFd>,
     /// Standard descriptors, ignored with a terminal.
     pub stdio: Stdio,
+    /// What [`mounts::prepare`] opened, for a container with a user namespace.
+    pub sources: mounts::Sources,
 }
 
 /// Becomes the container's program or reports why not. Never returns. Without `detached` it dies with its parent.
@@ -36,8 +40,11 @@ pub(crate) fn last_word(failure: Failure, detached: Option<&Detached>, report: &
     if report.send(&Report::Failed(failure), None).is_err()
         && let Some(message) = message
     {
-        // The one that started it has left long ago; the container's own output is all that is left (runc's
-        // init does the same).
+        // The one that made it has left long ago. The one that started it may listen at the gate, and the
+        // container's own output is where people look (runc's init writes there, too).
+        if let Some(gate) = detached.and_then(|d| d.gate.as_ref()) {
+            detached::complain(gate, &message);
+        }
         let _ = rustix::io::write(rustix::stdio::stderr(), message.as_bytes());
     }
     // If even the report fails, the supervisor sees a child that ended without a word.
@@ -49,7 +56,7 @@ fn become_container(
     inherited: Inherited,
     detached: Option<&Detached>,
     report: &Sender,
-) -> Step<std::convert::Infallible> {
+) -> Step<Infallible> {
     if detached.is_none() {
         sys::process::die_with_parent().tried(|| "cannot tie the container to its supervisor".into())?;
     }
@@ -63,32 +70,56 @@ fn become_container(
     join_cgroups(&inherited.cgroup_tasks)?;
     // Through the node's `/proc`, before any other can be in its place (CVE-2025-52881).
     credentials::set_oom_score(&plan.process, report)?;
-    own_namespaces(&plan)?;
+    let labels = credentials::open_labels(&plan.process)?;
+    own_namespaces(&plan, detached.map_or(0, |d| d.joined))?;
     rustix::process::setsid().tried(|| "cannot start a session".into())?;
     let null =
         rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
             .tried(|| "cannot open the node's /dev/null".into())?;
-    let shared = mounts::open_shared(&plan.mounts)?;
+    let mut sources = inherited.sources;
+    sources.open_early(&plan)?;
     root::detach_from_node()?;
-    let rootfs = root::mount(&plan.root)?;
+    let rootfs = root::mount(&plan.root, &mut sources)?;
+    if plan.namespaces.user != Namespace::Inherit {
+        // Not before: what is above a root or a volume may be closed to all but the node's root.
+        namespaces::become_root()?;
+    }
     // The image's own passwd decides, before any volume can cover it.
     let who = user::resolve(&rootfs, &plan.process.user)?;
-    mounts::make(rootfs.as_fd(), &plan.mounts, shared)?;
+    let late = mounts::make(rootfs.as_fd(), &plan, sources)?;
     devices::make(rootfs.as_fd(), &plan.devices)?;
     if plan.dev_links {
-        devices::link(rootfs.as_fd())?;
+        devices::link(rootfs.as_fd(), plan.process.terminal)?;
     }
     make_working_directory(&rootfs, &plan, &who.user)?;
+    late.finish()?;
     if !plan.sysctls.is_empty() {
         let proc = beneath::open_path(&rootfs, "/proc").tried(|| "cannot open /proc for sysctls".into())?;
         sysctl::write(&proc, &plan.sysctls)?;
     }
+    hooks::run_inside(
+        "createContainer",
+        &plan.hooks.create_container,
+        &plan.hooks.state,
+        "creating",
+        || Ok(()),
+    )?;
     masks::freeze(rootfs.as_fd(), &plan.readonly_paths)?;
     masks::hide(rootfs.as_fd(), null.as_fd(), &plan.masked_paths)?;
     root::enter(&rootfs, &plan.root)?;
     // Only `/dev` mounts of ours get a console; an image's own `/dev` stays as it is.
     let console = plan.dev_links.then_some(rootfs);
-    finish(&plan.process, &who, &inherited.stdio, &null, console, detached, report)
+    finish(Ending {
+        process: &plan.process,
+        who: &who,
+        stdio: &inherited.stdio,
+        null: &null,
+        labels: &labels,
+        console,
+        hooks: Some(&plan.hooks),
+        detached,
+        report,
+    })
 }
 
 /// Reads a plan from its memory file; the child does so, to keep the supervisor's heap small.
@@ -120,21 +151,12 @@ pub(crate) fn join_cgroups(tasks: &[OwnedFd]) -> Step {
     Ok(())
 }
 
-/// Namespaces that are joined by path or must be made after the cgroup is joined, and names that belong to
-/// new ones. The PID namespace was joined before the fork; mount, user and time namespaces are never joined.
-fn own_namespaces(plan: &LaunchPlan) -> Step {
-    for (wanted, kind, name) in [
-        (&plan.namespaces.ipc, namespace::IPC, "ipc"),
-        (&plan.namespaces.uts, namespace::UTS, "uts"),
-        (&plan.namespaces.network, namespace::NETWORK, "network"),
-        (&plan.namespaces.cgroup, namespace::CGROUP, "cgroup"),
-    ] {
-        if let Namespace::Path(path) = wanted {
-            let file = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .tried(|| format!("cannot open the {name} namespace {path:?}"))?;
-            sys::process::setns(file.as_fd(), kind)
-                .tried(|| format!("cannot join {path:?} as the {name} namespace"))?;
-        }
+/// Namespaces that are joined by path and were not joined before the fork, that must be made after the cgroup is
+/// joined, and names that belong to new ones.
+fn own_namespaces(plan: &LaunchPlan, joined: u64) -> Step {
+    let joins = namespaces::open(&plan.namespaces, !(joined | namespace::PID | namespace::USER))?;
+    if !joins.is_empty() {
+        namespaces::enter_all(&joins)?;
     }
     if plan.namespaces.cgroup == Namespace::New {
         sys::process::unshare(namespace::CGROUP).tried(|| "cannot make a cgroup namespace".into())?;
@@ -168,30 +190,41 @@ fn make_working_directory(rootfs: &OwnedFd, plan: &LaunchPlan, who: &crate::plan
     .tried(|| format!("cannot give the working directory {cwd:?} to the user"))
 }
 
-/// The end that a first process and an exec share: terminal, limits, working directory, privileges, program.
-pub(crate) fn finish(
-    process: &crate::plan::Process,
-    who: &user::Resolved,
-    stdio: &Stdio,
-    null: &OwnedFd,
-    console: Option<OwnedFd>,
-    detached: Option<&Detached>,
-    report: &Sender,
-) -> Step<std::convert::Infallible> {
+/// What the end of a first process and of an exec has in common.
+pub(crate) struct Ending<'a> {
+    pub process: &'a Process,
+    pub who: &'a user::Resolved,
+    pub stdio: &'a Stdio,
+    pub null: &'a OwnedFd,
+    pub labels: &'a credentials::Labels,
+    /// The root, where a terminal is shown at `/dev/console`.
+    pub console: Option<OwnedFd>,
+    /// A first process's.
+    pub hooks: Option<&'a Hooks>,
+    pub detached: Option<&'a Detached>,
+    pub report: &'a Sender,
+}
+
+/// Terminal, limits, working directory, the wait for the start, privileges, program.
+pub(crate) fn finish(ending: Ending<'_>) -> Step<Infallible> {
+    let Ending { process, who, stdio, null, detached, report, .. } = ending;
     let terminal =
         if process.terminal { Some(stdio::open_terminal(process.console_size, who.user.uid)?) } else { None };
-    if let (Some(_), Some(root)) = (&terminal, console) {
-        stdio::bind_console(&root)?;
+    if let (Some(_), Some(root)) = (&terminal, &ending.console) {
+        stdio::bind_console(root)?;
     }
     if terminal.is_none() {
         stdio::install(stdio, null)?;
         give_stdio(who.user.uid);
     }
     let program = program::prepare(process, &who.home)?;
+    credentials::set_labels(ending.labels)?;
     credentials::limits(process)?;
+    scheduling::apply(process, ending.hooks.is_none())?;
+    keyring::join(process)?;
     let entered = change_directory(&process.cwd);
     sys::signal::restore_defaults().tried(|| "cannot reset signals".into())?;
-    let passed_on = detached.map_or(0, |d| d.preserve_fds);
+    let first = 3 + detached.map_or(0, |d| d.preserve_fds);
     let gate = detached.and_then(|d| d.gate.as_ref());
     if gate.is_some() {
         // Nobody hears the exec fail after the gate, so what can be known is said before.
@@ -199,12 +232,17 @@ pub(crate) fn finish(
     }
     report.send(&Report::Ready(who.user.clone()), terminal.as_ref().map(AsFd::as_fd))?;
     drop(terminal);
-    if let Some(gate) = gate {
-        crate::detached::wait(gate)?;
-    }
-    // Nothing of the node stays open when the program's path is resolved. From here on only the report is left.
-    sys::process::close_others_and(3 + passed_on, report.as_fd(), || {
-        let failure = match become_program(process, who, entered, &program, detached.is_some()) {
+    let last = Last { process, who, entered, program: &program, hooks: ending.hooks, detached, report };
+    // Whoever asks for a listener takes it before the start, so its filter is loaded before the gate, and with it
+    // all that comes before a filter.
+    let listens = process.seccomp.as_ref().is_some_and(|filter| filter.listener);
+    // Nothing of the node stays open, neither while the process waits at the gate, as others of its PID namespace may
+    // see it there, nor when the program's path is resolved. What is left are the report and the gate,
+    // which close with the exec: the one that calls `start` waits for that.
+    let kept = [Some(report.as_fd()), gate.map(AsFd::as_fd)];
+    let kept: Vec<_> = kept.into_iter().flatten().collect();
+    sys::process::close_others_and(first, &kept, || {
+        let failure = match last.become_program(listens) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -213,26 +251,49 @@ pub(crate) fn finish(
     .tried(|| "cannot close descriptors".into())
 }
 
-/// Privileges, working directory, exec.
-fn become_program(
-    process: &crate::plan::Process,
-    who: &user::Resolved,
+/// What is left to do when all that needs the node is done.
+struct Last<'a> {
+    process: &'a Process,
+    who: &'a user::Resolved,
     entered: Result<(), Errno>,
-    program: &program::Program,
-    detached: bool,
-) -> Step<std::convert::Infallible> {
-    credentials::drop_privileges(process, &who.user)?;
-    if !detached {
-        // Changing credentials cleared it (prctl(2), PR_SET_PDEATHSIG).
-        sys::process::die_with_parent().tried(|| "cannot tie the container to its supervisor".into())?;
+    program: &'a program::Program,
+    hooks: Option<&'a Hooks>,
+    detached: Option<&'a Detached>,
+    report: &'a Sender,
+}
+
+impl Last<'_> {
+    /// The wait for the start, privileges, working directory, exec.
+    fn become_program(&self, listens: bool) -> Step<Infallible> {
+        if let (false, Some(gate)) = (listens, self.detached.and_then(|d| d.gate.as_ref())) {
+            detached::wait(gate)?;
+            self.start_hooks(true)?;
+        }
+        credentials::drop_privileges(self.process, &self.who.user, Some(self.report))?;
+        if self.detached.is_none() {
+            // Changing credentials cleared it (prctl(2), PR_SET_PDEATHSIG).
+            sys::process::die_with_parent().tried(|| "cannot tie the container to its supervisor".into())?;
+        }
+        if listens && let Some(gate) = self.detached.and_then(|d| d.gate.as_ref()) {
+            detached::wait(gate)?;
+            self.start_hooks(false)?;
+        }
+        // A directory that only the user may enter (as on NFS with root squashed) is tried again as the user.
+        match self.entered {
+            Err(Errno::ACCESS) => change_directory(&self.process.cwd),
+            other => other,
+        }
+        .map_err(|e| no_directory(&self.process.cwd, e))?;
+        Err(self.program.exec())
     }
-    // A directory that only the user may enter (as on NFS with root squashed) is tried again as the user.
-    if let Err(Errno::ACCESS) = entered {
-        change_directory(&process.cwd).map_err(|e| no_directory(&process.cwd, e))?;
-    } else {
-        entered.map_err(|e| no_directory(&process.cwd, e))?;
+
+    /// The container's own programs, so with the container's privileges and no more (OCI config.md, "startContainer").
+    fn start_hooks(&self, privileged: bool) -> Step {
+        let Some(hooks) = self.hooks.filter(|hooks| !hooks.start_container.is_empty()) else { return Ok(()) };
+        hooks::run_inside("startContainer", &hooks.start_container, &hooks.state, "created", || {
+            if privileged { credentials::drop_privileges(self.process, &self.who.user, None) } else { Ok(()) }
+        })
     }
-    Err(program.exec())
 }
 
 /// Pipes belong to the supervisor's user; a program that opens `/dev/stdout` by name (as web servers do)

@@ -8,9 +8,6 @@ use crate::mounts;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-};
 use sys::mount::{Attributes, attr, set_attributes};
 
 /// Hides each path that exists: directories under an empty read-only tmpfs, files under `/dev/null`.
@@ -26,7 +23,7 @@ pub fn hide(root: BorrowedFd<'_>, null: BorrowedFd<'_>, paths: &[String]) -> Ste
             (_, false) => mounts::clone_mount(null, "", false).tried(|| "cannot bind /dev/null".into())?,
             (Some(first), true) => mounts::clone_mount(first.as_fd(), "", false)
                 .tried(|| "cannot clone the empty directory".into())?,
-            (None, true) => empty_directory()?,
+            (None, true) => mounts::empty_directory()?,
         };
         mounts::attach(&cover, &target).tried(|| format!("cannot mask {path:?}"))?;
         if is_directory && empty.is_none() {
@@ -61,20 +58,4 @@ fn existing(root: BorrowedFd<'_>, path: &str) -> Step<Option<OwnedFd>> {
             Err(Failure::system(format!("cannot open {path:?} to protect it: {}", describe(errno))))
         }
     }
-}
-
-fn empty_directory() -> Step<OwnedFd> {
-    let make = || {
-        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&fs, "size", "0")?;
-        fsconfig_set_string(&fs, "nr_inodes", "2")?;
-        fsconfig_set_string(&fs, "mode", "0555")?;
-        fsconfig_create(&fs)?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-            | MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-    };
-    make().tried(|| "cannot make an empty file system for masked paths".into())
 }

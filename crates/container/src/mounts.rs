@@ -1,55 +1,84 @@
 //! The mounts of a container, by the new mount API (open_tree(2), fsopen(2), move_mount(2)): each is made
 //! detached, given all its attributes, and only then attached to a target that was resolved within the root.
 
+mod bind;
+mod cgroup;
+mod copy_up;
+mod filesystem;
+mod sources;
+
+pub use sources::{Sources, prepare};
+
 use crate::beneath;
 use crate::failure::{Failure, Step, Tried, describe};
-use crate::plan::{Mount, MountSource};
+use crate::idmap::Mappings;
+use crate::plan::{LaunchPlan, MountSource, Namespace};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
-use std::collections::VecDeque;
-use std::fs;
 use sys::mount::{Attributes, attr, propagation, set_attributes};
 
-/// Sources that propagate both ways, opened while the mounts of this namespace still have the node's as peers.
-/// Everything else is cut off right after ([`crate::root::detach_from_node`]); what is opened here is attached nowhere
-/// and keeps its peers.
-pub fn open_shared(mounts: &[Mount]) -> Step<VecDeque<OwnedFd>> {
-    let is_shared = |m: &&Mount| u64::from(m.propagation) & propagation::SHARED != 0;
-    let binds = mounts.iter().filter(is_shared).filter_map(|m| match &m.source {
-        MountSource::Bind { path, recursive } => Some((m, path, *recursive)),
-        _ => None,
-    });
-    binds.map(|(mount, path, recursive)| open_source(&mount.target, path, recursive)).collect()
+/// What the mounts of one container have in common.
+struct Context<'a> {
+    root: BorrowedFd<'a>,
+    /// The container is in a user namespace of its own.
+    user_namespace: bool,
+    cgroup: &'a Namespace,
+    pid: &'a Namespace,
 }
 
-/// Makes every mount of the plan, in order. `shared` is what [`open_shared`] gave for the same plan.
-pub fn make(root: BorrowedFd<'_>, mounts: &[Mount], mut shared: VecDeque<OwnedFd>) -> Step {
-    for mount in mounts {
+/// Mounts that become read-only when everything is in them.
+#[must_use = "a read-only tmpfs is writable until `finish`"]
+#[derive(Debug, Default)]
+pub struct Late {
+    mounts: Vec<(OwnedFd, String)>,
+}
+
+impl Late {
+    fn add(&mut self, mount: OwnedFd, target: &str) {
+        self.mounts.push((mount, target.to_owned()));
+    }
+
+    /// To be called after devices and links were made.
+    pub fn finish(self) -> Step {
+        for (mount, target) in self.mounts {
+            set(mount.as_fd(), attr::RDONLY, 0, false, &target)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes every mount of the plan below `root`, in order.
+pub fn make(root: BorrowedFd<'_>, plan: &LaunchPlan, mut sources: Sources) -> Step<Late> {
+    let context = Context {
+        root,
+        user_namespace: plan.namespaces.user != Namespace::Inherit,
+        cgroup: &plan.namespaces.cgroup,
+        pid: &plan.namespaces.pid,
+    };
+    let mut mappings = Mappings::default();
+    let mut late = Late::default();
+    for (index, mount) in plan.mounts.iter().enumerate() {
         match &mount.source {
             MountSource::Bind { path, recursive } => {
-                let opened = if u64::from(mount.propagation) & propagation::SHARED != 0 {
-                    shared.pop_front()
-                } else {
-                    None
-                };
-                let source = match opened {
-                    Some(source) => source,
-                    None => open_source(&mount.target, path, *recursive)?,
-                };
-                bind(root, mount, path, source)?;
+                let source = sources.take(index, mount, path, *recursive)?;
+                bind::bind(&context, &mut mappings, &plan.namespaces, mount, path, source)?;
+            }
+            MountSource::Filesystem { kind, options, .. } if kind == "cgroup2" && options.is_empty() => {
+                cgroup::unified(&context, mount)?;
             }
             MountSource::Filesystem { kind, source, options } => {
-                filesystem(root, mount, kind, source, options)?
+                filesystem::mount(&context, mount, kind, source, options, &mut late)?;
             }
-            MountSource::Cgroup => cgroups(root, mount)?,
+            MountSource::Cgroup => cgroup::make(&context, mount, &mut late)?,
+            MountSource::Remount { bind, options } => bind::remount(&context, mount, *bind, options)?,
         }
     }
-    Ok(())
+    Ok(late)
 }
 
 /// A detached copy of the mount at `path` below `dir`; an empty path is what `dir` refers to.
@@ -70,197 +99,105 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), Errno> {
     move_mount(mount, "", target, "", flags)
 }
 
-fn open_source(target: &str, path: &str, recursive: bool) -> Step<OwnedFd> {
-    clone_mount(CWD, path, recursive).map_err(|errno| match errno {
-        Errno::NOENT | Errno::NOTDIR => Failure::request(format!(
-            "mount {target:?}: the source {path:?} does not exist on the node; make it, or mount another path"
-        )),
-        errno => Failure::system(format!("mount {target:?}: cannot bind {path:?}: {}", describe(errno))),
-    })
-}
-
-fn bind(root: BorrowedFd<'_>, mount: &Mount, path: &str, source: OwnedFd) -> Step {
-    let target = &mount.target;
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Failure::request(format!("mount {target:?}: idmapped mounts are not built yet")));
+/// The mount point at `target`, made where it is missing.
+///
+/// The image's links are followed within the root, but not into `/proc`: a volume there would take what is written to
+/// the kernel later (CVE-2019-16884, CVE-2025-52881). A path that has no link says itself where it leads, and
+/// was judged when the plan was made; so only one with links costs a second look.
+fn mount_point(root: BorrowedFd<'_>, target: &str, directory: bool) -> Step<OwnedFd> {
+    match without_links(root, target) {
+        Ok(point) => return Ok(point),
+        // Only the last name is missing, mostly.
+        Err(Errno::NOENT) => {
+            let (parent, name) = beneath::split(target)?;
+            if let Ok(parent) = without_links(root, parent)
+                && let Ok(point) = beneath::make_in(parent.as_fd(), name, directory)
+            {
+                return Ok(point);
+            }
+        }
+        Err(Errno::LOOP) => {}
+        Err(errno) => return Err(Failure::request(format!("mount {target:?}: {}", describe(errno)))),
     }
-    let kind = beneath::kind(&source).tried(|| format!("mount {target:?}: cannot examine {path:?}"))?;
-    let point = mount_point(root, target, kind == FileType::Directory)?;
-    refuse_hidden_proc(&point, target)?;
-    set(source.as_fd(), mount.set, mount.clear, 0, false, target)?;
-    set(source.as_fd(), mount.set_recursive, mount.clear_recursive, 0, true, target)?;
-    attach(&source, &point).tried(|| format!("mount {target:?}: cannot attach {path:?}"))?;
-    // Propagation is set on the attached mount: a slave needs its peer group, which a detached clone of a
-    // shared mount keeps, and private is the default of `spec`.
-    if mount.propagation != 0 {
-        let (kind, recursive) = split_propagation(mount.propagation);
-        set(source.as_fd(), 0, 0, kind, recursive, target)?;
-    }
-    Ok(())
-}
-
-/// A link of the image may lead a volume onto a file of `/proc`, and with it what is written there later
-/// (CVE-2025-52881). Paths that name `/proc` themselves were judged when the plan was made.
-fn refuse_hidden_proc(point: &OwnedFd, target: &str) -> Step {
+    let made =
+        if directory { beneath::make_directory(root, target) } else { beneath::make_file(root, target) };
+    let point =
+        made.map_err(|failure| Failure { message: format!("mount {target:?}: {failure}"), ..failure })?;
     /// `PROC_SUPER_MAGIC` of `linux/magic.h`.
     const PROC_SUPER_MAGIC: u64 = 0x9fa0;
     let system =
-        rustix::fs::fstatfs(point).tried(|| format!("mount {target:?}: cannot examine the mount point"))?;
-    if system.f_type as u64 == PROC_SUPER_MAGIC && !target.starts_with("/proc/") {
+        rustix::fs::fstatfs(&point).tried(|| format!("mount {target:?}: cannot examine the mount point"))?;
+    if system.f_type as u64 == PROC_SUPER_MAGIC {
         return Err(Failure::request(format!(
             "mount {target:?}: the image has a link there that leads into /proc; that is refused"
         )));
     }
-    Ok(())
+    Ok(point)
 }
 
-fn filesystem(root: BorrowedFd<'_>, mount: &Mount, kind: &str, source: &str, options: &[String]) -> Step {
-    let target = &mount.target;
-    // The image may have a link at /proc, /sys or /dev; `mount_point` resolves it inside, and a kernel file
-    // system on another path than asked for is refused (CVE-2019-19921, CVE-2023-27561).
-    if matches!(kind, "proc" | "sysfs") {
-        refuse_links(root, target)?;
-    }
-    let point = mount_point(root, target, true)?;
-    let fs = new_filesystem(kind, source, options).map_err(|(what, errno)| {
-        Failure::system(format!(
-            "mount {target:?}: cannot make a {kind} file system ({what}): {}",
-            describe(errno)
-        ))
-    })?;
-    let made = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-        .tried(|| format!("mount {target:?}: cannot make a {kind} mount"))?;
-    if mount.tmpcopyup {
-        return Err(Failure::request(format!("mount {target:?}: tmpcopyup is not built yet")));
-    }
-    set(made.as_fd(), mount.set | mount.set_recursive, mount.clear, 0, false, target)?;
-    attach(&made, &point).tried(|| format!("mount {target:?}: cannot attach the {kind} mount"))?;
-    if mount.propagation != 0 {
-        let (kind, recursive) = split_propagation(mount.propagation);
-        set(made.as_fd(), 0, 0, kind, recursive, target)?;
-    }
-    Ok(())
-}
-
-fn new_filesystem(kind: &str, source: &str, options: &[String]) -> Result<OwnedFd, (String, Errno)> {
-    let at = |what: &str| {
-        let what = what.to_owned();
-        move |errno| (what, errno)
-    };
-    let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(at("fsopen"))?;
-    if !source.is_empty() {
-        fsconfig_set_string(&fs, "source", source).map_err(at("source"))?;
-    }
-    for option in options {
-        match option.split_once('=') {
-            Some((key, value)) => fsconfig_set_string(&fs, key, value),
-            None => fsconfig_set_flag(&fs, option.as_str()),
+/// The mount point at `target`, which may have no link in it.
+fn real_mount_point(root: BorrowedFd<'_>, target: &str) -> Step<OwnedFd> {
+    let found = match without_links(root, target) {
+        Err(Errno::NOENT) => {
+            return beneath::make_real_directory(root, target)
+                .map_err(|failure| Failure { message: format!("mount {target:?}: {failure}"), ..failure });
         }
-        .map_err(at(option))?;
-    }
-    fsconfig_create(&fs).map_err(at("create"))?;
-    Ok(fs)
-}
-
-/// The cgroup view of the container: its cgroup namespace makes its own group the root of every hierarchy.
-fn cgroups(root: BorrowedFd<'_>, mount: &Mount) -> Step {
-    let hierarchies = own_hierarchies()?;
-    let target = mount.target.trim_end_matches('/');
-    let readonly = mount.set & attr::RDONLY;
-    let plain = |target: String, kind: &str, options: Vec<String>| Mount {
-        target,
-        source: MountSource::Filesystem { kind: kind.into(), source: "cgroup".into(), options },
-        set: attr::NOSUID | attr::NODEV | attr::NOEXEC | readonly,
-        clear: 0,
-        set_recursive: 0,
-        clear_recursive: 0,
-        propagation: 0,
-        tmpcopyup: false,
-        idmap: crate::plan::Idmap::Off,
-        uid_mappings: Vec::new(),
-        gid_mappings: Vec::new(),
+        found => found,
     };
-    if hierarchies.is_empty() {
-        let unified = plain(target.into(), "cgroup2", Vec::new());
-        return make(root, &[unified], VecDeque::new());
-    }
-    let mut base = plain(target.into(), "tmpfs", vec!["mode=755".into(), "size=1m".into()]);
-    base.set &= !attr::RDONLY;
-    make(root, &[base], VecDeque::new())?;
-    for names in &hierarchies {
-        let folder = names.strip_prefix("name=").unwrap_or(names);
-        let options = if names.starts_with("name=") {
-            vec!["none".into(), names.clone()]
-        } else {
-            names.split(',').map(str::to_owned).collect()
-        };
-        make(root, &[plain(format!("{target}/{folder}"), "cgroup", options)], VecDeque::new())?;
-        if folder.contains(',') {
-            let dir = beneath::make_directory(root, target)?;
-            for alias in folder.split(',') {
-                match rustix::fs::symlinkat(folder, &dir, alias) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => {
-                        return Err(Failure::system(format!(
-                            "cannot link {target}/{alias}: {}",
-                            describe(errno)
-                        )));
-                    }
-                }
-            }
+    found.map_err(|errno| match errno {
+        Errno::LOOP => {
+            Failure::request(format!("mount {target:?}: the image has a link there; that is refused"))
         }
-    }
-    if readonly != 0 {
-        let base = beneath::open_path(root, target).tried(|| format!("mount {target:?}"))?;
-        set(base.as_fd(), attr::RDONLY, 0, 0, false, target)?;
-    }
-    Ok(())
+        errno => Failure::system(format!("mount {target:?}: {}", describe(errno))),
+    })
 }
 
-/// The v1 hierarchies of this process as `/proc/self/cgroup` lists them (cgroups(7)): `cpu,cpuacct`,
-/// `name=systemd`. Empty on a machine with cgroup v2 only.
-fn own_hierarchies() -> Step<Vec<String>> {
-    let text = fs::read_to_string("/proc/self/cgroup").tried(|| "cannot read /proc/self/cgroup".into())?;
-    Ok(text
-        .lines()
-        .filter_map(|line| line.split(':').nth(1))
-        .filter(|names| !names.is_empty())
-        .map(str::to_owned)
-        .collect())
-}
-
-fn mount_point(root: BorrowedFd<'_>, target: &str, directory: bool) -> Step<OwnedFd> {
-    let made =
-        if directory { beneath::make_directory(root, target) } else { beneath::make_file(root, target) };
-    made.map_err(|failure| Failure { message: format!("mount {target:?}: {failure}"), ..failure })
-}
-
-fn refuse_links(root: BorrowedFd<'_>, target: &str) -> Step {
+fn without_links(root: BorrowedFd<'_>, target: &str) -> Result<OwnedFd, Errno> {
     let path = target.trim_start_matches('/');
-    let found = rustix::fs::openat2(
+    rustix::fs::openat2(
         root,
-        path,
+        if path.is_empty() { "." } else { path },
         OFlags::PATH | OFlags::CLOEXEC,
         Mode::empty(),
-        rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS,
-    );
-    match found {
-        Ok(_) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::LOOP) => {
-            Err(Failure::request(format!("mount {target:?}: the image has a link there; that is refused")))
-        }
-        Err(errno) => Err(Failure::system(format!("mount {target:?}: {}", describe(errno)))),
-    }
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+    )
 }
 
-fn set(mount: BorrowedFd<'_>, set: u64, clear: u64, propagation: u64, recursive: bool, target: &str) -> Step {
-    if set == 0 && clear == 0 && propagation == 0 {
+/// A read-only, empty directory that is mounted nowhere.
+pub(crate) fn empty_directory() -> Step<OwnedFd> {
+    let make = || {
+        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&fs, "size", "0")?;
+        fsconfig_set_string(&fs, "nr_inodes", "2")?;
+        fsconfig_set_string(&fs, "mode", "0555")?;
+        fsconfig_create(&fs)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    make().tried(|| "cannot make an empty file system for masked paths".into())
+}
+
+fn set(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool, target: &str) -> Step {
+    if set == 0 && clear == 0 {
         return Ok(());
     }
     // Access times are one field: setting a mode needs the field cleared (mount_setattr(2)).
     let clear = if set & attr::ATIME_MASK != 0 { clear | attr::ATIME_MASK } else { clear };
-    set_attributes(mount, c"", Attributes { set, clear, propagation, recursive, user_namespace: None })
-        .tried(|| format!("mount {target:?}: cannot set its attributes ({set:#x})"))
+    set_attributes(mount, c"", Attributes { set, clear, recursive, ..Attributes::default() })
+        .tried(|| format!("mount {target:?}: cannot set its attributes (set {set:#x}, clear {clear:#x})"))
+}
+
+/// One change after the other, on a mount that is attached.
+fn propagate(mount: BorrowedFd<'_>, changes: &[u32], target: &str) -> Step {
+    for change in changes {
+        let (kind, recursive) = split_propagation(*change);
+        set_attributes(mount, c"", Attributes { propagation: kind, recursive, ..Attributes::default() })
+            .tried(|| format!("mount {target:?}: cannot set its propagation"))?;
+    }
+    Ok(())
 }
 
 /// A propagation type of mount(2) in the form that mount_setattr(2) wants, and whether it is recursive.

@@ -126,8 +126,9 @@ pub struct Mount {
     pub set_recursive: u64,
     /// `MOUNT_ATTR_*` bits to clear on every mount of a recursive bind.
     pub clear_recursive: u64,
-    /// Propagation (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, with `MS_REC`); 0 leaves it.
-    pub propagation: u32,
+    /// Propagations, one after the other: a slave that is made shared is both (`MS_PRIVATE`, `MS_SLAVE`,
+    /// `MS_SHARED`, `MS_UNBINDABLE`, with `MS_REC`); none leaves it.
+    pub propagation: Vec<u32>,
     /// Copy what the image has at the target into a new tmpfs.
     pub tmpcopyup: bool,
     /// Whether it is an idmapped mount (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
@@ -171,6 +172,13 @@ pub enum MountSource {
     },
     /// The cgroup file systems as this machine has them.
     Cgroup,
+    /// What is mounted at the target already, with other attributes (`remount`).
+    Remount {
+        /// Of the mount alone, not of its file system (`bind`).
+        bind: bool,
+        /// `key=value` or bare flags for the file system.
+        options: Vec<String>,
+    },
 }
 
 /// A device node made in the container's `/dev`.
@@ -360,6 +368,10 @@ pub struct Process {
     pub scheduling: Scheduling,
     /// Name of a new session keyring (keyrings(7)); `None` leaves the creating process's.
     pub keyring: Option<String>,
+    /// Execution domain (personality(2)).
+    pub personality: Option<u32>,
+    /// NUMA policy.
+    pub memory_policy: Option<MemoryPolicy>,
 }
 
 /// Everything to start a container's first process.
@@ -389,10 +401,6 @@ pub struct LaunchPlan {
     pub readonly_paths: Vec<String>,
     /// Kernel parameters, `net.ipv4.ip_forward` and its value; written before `/proc/sys` turns read-only.
     pub sysctls: Vec<(String, String)>,
-    /// Execution domain (personality(2)).
-    pub personality: Option<u32>,
-    /// NUMA policy.
-    pub memory_policy: Option<MemoryPolicy>,
     /// Hooks inside the container.
     pub hooks: Hooks,
     /// The process.

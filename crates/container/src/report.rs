@@ -24,6 +24,8 @@ pub enum Report {
     Failed(Failure),
     /// Something that was asked for could not be had and is not vital.
     Warning(String),
+    /// The next thing that the child does is loading a seccomp filter whose listener will be this descriptor of it.
+    Listener(i32),
 }
 
 /// A report, with the descriptor that came along.

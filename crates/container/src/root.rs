@@ -1,9 +1,10 @@
 //! The root of a container: made in its own mount namespace, entered with `pivot_root(2)`.
 
 use crate::failure::{Failure, Step, Tried, describe};
-use crate::mounts;
+use crate::mountinfo;
+use crate::mounts::{self, Sources};
 use crate::plan::{Root, RootSource};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
@@ -14,7 +15,7 @@ use sys::mount::{Attributes, attr, propagation, set_attributes};
 
 /// Cuts the new mount namespace off from the node's: nothing that is mounted or unmounted here shows there, always.
 /// Slave, so that host-to-container propagation of volumes works; sources that are to propagate both ways were
-/// opened before ([`crate::mounts::open_shared`]) and keep their peers.
+/// opened before ([`crate::mounts::Sources::open_early`]) and keep their peers.
 pub fn detach_from_node() -> Step {
     set_attributes(
         CWD,
@@ -25,24 +26,62 @@ pub fn detach_from_node() -> Step {
 }
 
 /// Makes the root mount and attaches it where it hides nothing that is needed; the descriptor is the root.
-pub fn mount(root: &Root) -> Step<OwnedFd> {
+pub fn mount(root: &Root, sources: &mut Sources) -> Step<OwnedFd> {
     let (made, place) = match &root.source {
-        RootSource::Overlay { lower, upper, work } => {
-            let place = if upper.is_empty() { lower.first() } else { Some(upper) };
-            let place = place.ok_or_else(|| Failure::system("the image has no layers"))?;
-            (overlay(lower, upper, work)?, place.as_str())
-        }
-        RootSource::Directory(path) => {
-            let clone = mounts::clone_mount(CWD, path, true).map_err(|errno| match errno {
-                Errno::NOENT => Failure::request(format!("the root {path:?} does not exist")),
-                errno => Failure::system(format!("cannot bind the root {path:?}: {}", describe(errno))),
-            })?;
-            (clone, path.as_str())
-        }
+        // Only the supervisor can mount an overlay of directories that the user namespace does not own.
+        source @ RootSource::Overlay { .. } => match sources.take_root()? {
+            Some(made) => (made, "/"),
+            None => (detached(source)?, overlay_place(source)?),
+        },
+        source @ RootSource::Directory(path) => match detached(source) {
+            Ok(made) => (made, path.as_str()),
+            Err(failure) => (sources.take_root()?.ok_or(failure)?, "/"),
+        },
     };
     move_mount(&made, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .tried(|| format!("cannot attach the root at {place:?}"))?;
+    propagate_below(&made, root.propagation)?;
     Ok(made)
+}
+
+/// The root as a mount that is attached nowhere.
+pub(crate) fn detached(source: &RootSource) -> Step<OwnedFd> {
+    match source {
+        RootSource::Overlay { lower, upper, work } => {
+            overlay_place(source)?;
+            overlay(lower, upper, work)
+        }
+        RootSource::Directory(path) => mounts::clone_mount(CWD, path, true).map_err(|errno| match errno {
+            Errno::NOENT => Failure::request(format!("the root {path:?} does not exist")),
+            errno => Failure::system(format!("cannot bind the root {path:?}: {}", describe(errno))),
+        }),
+    }
+}
+
+fn overlay_place(source: &RootSource) -> Step<&str> {
+    let RootSource::Overlay { lower, upper, .. } = source else { return Ok("/") };
+    let place = if upper.is_empty() { lower.first() } else { Some(upper) };
+    place.map(String::as_str).ok_or_else(|| Failure::system("the image has no layers"))
+}
+
+/// A recursive propagation reaches what is mounted below the root on the node; the mounts that the plan makes there
+/// later have their own. The root itself gets its propagation last, for pivot_root(2) takes no shared one, and what is
+/// unbindable could not be masked.
+fn propagate_below(root: &OwnedFd, wanted: u32) -> Step {
+    let (kind, recursive) = mounts::split_propagation(wanted);
+    if !recursive {
+        return Ok(());
+    }
+    let change = |propagation, recursive| {
+        set_attributes(root.as_fd(), c"", Attributes { propagation, recursive, ..Attributes::default() })
+            .tried(|| "cannot set the propagation below the root".into())
+    };
+    change(kind, true)?;
+    if kind & (propagation::SHARED | propagation::UNBINDABLE) != 0 {
+        change(propagation::SLAVE, false)
+    } else {
+        Ok(())
+    }
 }
 
 fn overlay(lower: &[String], upper: &str, work: &str) -> Step<OwnedFd> {
@@ -76,7 +115,6 @@ fn overlay_by_fsconfig(lower: &[String], upper: &str, work: &str) -> Result<Owne
 /// Before Linux 6.7 all lower directories are one string. fsconfig(2) takes 256 bytes, mount(2) a page; each
 /// directory is therefore named by a descriptor, and the mount is made at its place and picked up again.
 fn overlay_joined(lower: &[String], upper: &str, work: &str) -> Step<OwnedFd> {
-    use rustix::fd::AsRawFd;
     let mut held = Vec::with_capacity(lower.len());
     let mut options = String::from("lowerdir=");
     for (at, dir) in lower.iter().enumerate() {
@@ -118,6 +156,7 @@ pub fn enter(fd: &OwnedFd, root: &Root) -> Step {
     }
     rustix::process::fchdir(fd).tried(|| "cannot enter the root".into())?;
     if root.no_pivot {
+        cover_kernel_mounts(fd)?;
         move_mount(CWD, ".", CWD, "/", MoveMountFlags::empty())
             .tried(|| "cannot move the root to /".into())?;
         rustix::process::chroot(".").tried(|| "cannot chroot".into())?;
@@ -132,10 +171,42 @@ pub fn enter(fd: &OwnedFd, root: &Root) -> Step {
     } else {
         root.propagation
     };
-    let (kind, recursive) = mounts::split_propagation(wanted);
-    // Volumes keep the propagation that their own mounts asked for, so only the root itself changes here
-    // unless the plan says otherwise.
-    let recursive = recursive && root.propagation != 0;
-    set_attributes(CWD, c"/", Attributes { propagation: kind, recursive, ..Attributes::default() })
+    // Volumes have the propagation that their own mounts asked for, and what else lies below has it already.
+    let (kind, _) = mounts::split_propagation(wanted);
+    set_attributes(CWD, c"/", Attributes { propagation: kind, ..Attributes::default() })
         .tried(|| "cannot set the propagation of the root".into())
+}
+
+/// Without pivot_root(2) the node's mounts stay below the root, out of reach by path. A whole `/proc` or `/sys` among them
+/// would let the container mount another one without the masks of its own (`mount_too_revealing` in fs/namespace.c;
+/// runc does the same, `msMoveRoot`).
+fn cover_kernel_mounts(root: &OwnedFd) -> Step {
+    let own = rustix::fs::readlink(format!("/proc/self/fd/{}", root.as_raw_fd()), Vec::new())
+        .tried(|| "cannot find the root's own path".into())?;
+    let own = own.to_string_lossy().into_owned();
+    let mut whole = mountinfo::read()?;
+    whole.retain(|entry| entry.root == "/" && matches!(entry.kind.as_str(), "proc" | "sysfs"));
+    // What is mounted last is on top.
+    for entry in whole.iter().rev() {
+        let inside = entry.place.strip_prefix(&own).is_some_and(|rest| own == "/" || rest.starts_with('/'));
+        if inside {
+            continue;
+        }
+        match unmount(entry.place.as_str(), UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::INVAL | Errno::PERM) => {
+                let cover = mounts::empty_directory()?;
+                move_mount(&cover, "", CWD, entry.place.as_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                    .tried(|| format!("cannot cover the node's {:?}", entry.place))?;
+            }
+            Err(errno) => {
+                return Err(Failure::system(format!(
+                    "cannot unmount the node's {:?}: {}",
+                    entry.place,
+                    describe(errno)
+                )));
+            }
+        }
+    }
+    Ok(())
 }

@@ -3,12 +3,16 @@
 use crate::detached::{self, Detached};
 use crate::failure::{Failure, Step, Tried};
 use crate::init::Inherited;
+use crate::namespaces::{self, Visit};
 use crate::plan::{Namespace, Namespaces};
 use crate::report::{self, Receiver};
-use crate::{exec, init};
+use crate::staged::{self, Stage};
+use crate::{exec, init, user_map};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::process::DumpableBehavior;
 use sys::process::{Child, Fork, namespace};
+
+pub use crate::namespaces::new_bits as new_namespaces;
 
 /// A child that is becoming a container's process. Its reports come on `report`; the end of them without a
 /// failure means that the program runs.
@@ -31,21 +35,6 @@ pub struct ForkInto {
     pub cgroup: Option<OwnedFd>,
 }
 
-/// The bits of namespaces that a plan wants new at the fork. The cgroup namespace is not among them: it has
-/// to be made after the cgroup is joined.
-pub fn new_namespaces(wanted: &Namespaces) -> u64 {
-    let bits = [
-        (&wanted.mount, namespace::MOUNT),
-        (&wanted.pid, namespace::PID),
-        (&wanted.ipc, namespace::IPC),
-        (&wanted.uts, namespace::UTS),
-        (&wanted.network, namespace::NETWORK),
-    ];
-    let new = bits.iter().filter(|(ns, _)| **ns == Namespace::New).fold(0, |all, (_, bit)| all | bit);
-    // A container without a mount namespace of its own would change the node's mounts.
-    new | namespace::MOUNT
-}
-
 /// Starts a container's first process from an encoded [`crate::plan::LaunchPlan`].
 pub fn launch(plan: &OwnedFd, into: &ForkInto, inherited: Inherited) -> Step<Launching> {
     let (sender, receiver) = report::pair()?;
@@ -66,11 +55,27 @@ pub fn join(
     into: &ForkInto,
     inherited: &Inherited,
 ) -> Step<Launching> {
+    join_by(plan, target, into, inherited, None)
+}
+
+/// By a process in between, see [`exec`].
+fn join_by(
+    plan: &OwnedFd,
+    target: BorrowedFd<'_>,
+    into: &ForkInto,
+    inherited: &Inherited,
+    detached: Option<&Detached>,
+) -> Step<Launching> {
     let (sender, receiver) = report::pair()?;
-    match fork_into(into)? {
+    let prepared = std::cell::Cell::new(None);
+    let enter = || {
+        prepared.set(Some(exec::prepare(plan, &sender)?));
+        exec::enter(target, into.pid.as_ref(), detached)
+    };
+    match staged::fork(&Stage::Enter(&enter), into.cgroup.as_ref(), &sender, &receiver, &mut 0)? {
         Fork::Child => {
             drop(receiver);
-            exec::run(plan, target, inherited, None, &sender)
+            exec::run(prepared.take(), inherited, detached, &sender)
         }
         Fork::Parent(child) => Ok(Launching { child, report: receiver }),
     }
@@ -97,48 +102,87 @@ impl Held {
     }
 }
 
-/// As [`launch`], for a caller that leaves while the container lives.
+/// As [`launch`], for a caller that leaves while the container lives. Namespaces of every kind are made and joined as
+/// `wanted`, which is the plan's, says; the ids of a new user namespace are mapped when this comes back.
 pub fn launch_detached(
     plan: &OwnedFd,
-    into: &ForkInto,
+    wanted: &Namespaces,
+    cgroup: Option<OwnedFd>,
     inherited: Inherited,
-    detached: &Detached,
+    mut detached: Detached,
 ) -> Step<Held> {
     let (sender, receiver) = report::pair()?;
     let (wait, go) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).tried(|| "cannot make a pipe".into())?;
-    match fork_into(into)? {
-        Fork::Child => {
-            drop(receiver);
-            // Else the pipe would never end for the child that waits on it.
-            drop(go);
-            if detached::wait(&wait).is_err() {
-                // Whoever started it is dead, and nothing was done yet.
-                sys::process::exit_now(1)
-            }
-            init::run(plan, inherited, Some(detached), &sender)
+    // An ordinary user may write the ids of a dumpable process only; the files of others are root's (proc(5)).
+    let shown = wanted.user == Namespace::New && !rustix::process::geteuid().is_root();
+    if shown {
+        set_dumpable(DumpableBehavior::Dumpable)?;
+    }
+    let forked = if staged::is_needed(wanted) {
+        let stage = Stage::Launch(wanted);
+        staged::fork(&stage, cgroup.as_ref(), &sender, &receiver, &mut detached.joined)
+    } else {
+        fork_straight(wanted, cgroup.as_ref(), &mut detached.joined)
+    };
+    if let Ok(Fork::Child) = forked {
+        drop(receiver);
+        // Else the pipe would never end for the child that waits on it.
+        drop(go);
+        if detached::wait(&wait).is_err() || (shown && set_dumpable(DumpableBehavior::NotDumpable).is_err()) {
+            // Whoever started it is dead, and nothing was done yet.
+            sys::process::exit_now(1)
         }
-        Fork::Parent(child) => Ok(Held { launching: Launching { child, report: receiver }, go }),
+        init::run(plan, inherited, Some(&detached), &sender)
+    }
+    let mapped = match &forked {
+        Ok(Fork::Parent(child)) if wanted.user == Namespace::New && !staged::is_needed(wanted) => {
+            user_map::write(child.pid, &wanted.uid_mappings, &wanted.gid_mappings)
+        }
+        _ => Ok(()),
+    };
+    if shown {
+        set_dumpable(DumpableBehavior::NotDumpable)?;
+    }
+    match forked? {
+        Fork::Parent(child) => {
+            mapped?;
+            Ok(Held { launching: Launching { child, report: receiver }, go })
+        }
+        Fork::Child => Err(Failure::system("a child came back")),
     }
 }
 
-/// As [`join`], for a caller that leaves while the process lives, and that is not in the container's
-/// IPC, UTS and network namespaces itself.
+/// One clone3, and for what cannot be joined later, a visit of the caller to the namespace.
+fn fork_straight(wanted: &Namespaces, cgroup: Option<&OwnedFd>, joined: &mut u64) -> Step<Fork> {
+    // A PID namespace counts for children only, and from inside a new user namespace nothing else can be joined.
+    let from_here = if wanted.user == Namespace::New { !namespace::MOUNT } else { namespace::PID };
+    let joins = namespaces::open(wanted, from_here)?;
+    let visit = Visit::enter(&joins)?;
+    *joined |= joins.iter().fold(0, |all, join| all | join.bit());
+    let forked = sys::process::fork(namespaces::new_bits(wanted), cgroup.map(AsFd::as_fd))
+        .tried(|| "cannot make the container's process".into());
+    if !matches!(forked, Ok(Fork::Child)) {
+        visit.leave();
+    }
+    forked
+}
+
+fn set_dumpable(dumpable: DumpableBehavior) -> Step {
+    rustix::process::set_dumpable_behavior(dumpable)
+        .tried(|| "cannot change whether this process may be looked at".into())
+}
+
+/// As [`join`], for a caller that leaves while the process lives, and that is not in the container's namespaces
+/// itself: `detached.namespaces` are joined.
 pub fn join_detached(
     plan: &OwnedFd,
     target: BorrowedFd<'_>,
     into: &ForkInto,
     inherited: &Inherited,
-    detached: &Detached,
+    detached: Detached,
 ) -> Step<Launching> {
-    let (sender, receiver) = report::pair()?;
-    match fork_into(into)? {
-        Fork::Child => {
-            drop(receiver);
-            exec::run(plan, target, inherited, Some(detached), &sender)
-        }
-        Fork::Parent(child) => Ok(Launching { child, report: receiver }),
-    }
+    join_by(plan, target, into, inherited, Some(&detached))
 }
 
 fn fork_into(into: &ForkInto) -> Step<Fork> {
@@ -147,16 +191,10 @@ fn fork_into(into: &ForkInto) -> Step<Fork> {
     let Some(pid) = &into.pid else { return fork() };
     // Joining counts for children only, so the supervisor itself stays where it is; it returns at once so
     // that the next child is not born there. The parent half alone runs the way back.
-    let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .tried(|| "cannot open the supervisor's PID namespace".into())?;
-    sys::process::setns(pid.as_fd(), namespace::PID).map_err(|e| {
-        Failure::request(format!("cannot join the container's PID namespace (did it end?): {e}"))
-    })?;
+    let visit = Visit::enter_pid(pid)?;
     let forked = fork();
-    if !matches!(forked, Ok(Fork::Child)) && sys::process::setns(own.as_fd(), namespace::PID).is_err() {
-        // Every later child would be born in this container. A pod that ends is seen; this would not be.
-        eprintln!("cannot return to the supervisor's own PID namespace; giving up");
-        sys::process::exit_now(70);
+    if !matches!(forked, Ok(Fork::Child)) {
+        visit.leave();
     }
     forked
 }

@@ -1,22 +1,26 @@
 //! A bundle (OCI runtime specification, "Filesystem Bundle") read and understood: everything that can be
 //! refused is refused here, before anything is made. Makes nothing.
 
+pub mod leniently;
+
+use crate::capabilities;
 use crate::device_rules;
 use crate::folder;
 use crate::id::ContainerName;
 use crate::limits::Limits;
+use crate::net_devices;
 use cgroups::DeviceRule;
-use container::plan::{LaunchPlan, MountSource, Namespace, RootSource};
+use container::plan::{LaunchPlan, Namespace, RootSource};
 use oci_spec::runtime::Spec;
 use spec::PlanOptions;
 use std::path::{Path, PathBuf};
-use types::reference::shorten;
 use types::{Error, ErrorKind, Result};
 
 /// What the command line says beside the bundle.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Wishes {
     pub no_pivot: bool,
+    pub no_new_keyring: bool,
 }
 
 /// A bundle whose every part is understood.
@@ -32,6 +36,10 @@ pub struct Bundle {
     pub cgroup: String,
     pub limits: Limits,
     pub device_rules: Vec<DeviceRule>,
+    /// Of a process in a user namespace, which cannot set it itself; the plan has none then.
+    pub oom_score: Option<i32>,
+    /// What is left out, for people.
+    pub warnings: Vec<String>,
 }
 
 impl Bundle {
@@ -46,14 +54,19 @@ impl Bundle {
         })?;
         let config = folder::read_file(&absolute.join("config.json"))
             .map_err(|e| e.context(format!("the bundle {} cannot be used", absolute.display())))?;
-        let spec = parse(&config)?;
-        let plan = plan(id.as_str(), &spec, &absolute, wishes)?;
+        let (spec, mut warnings) = leniently::parse(&config)?;
+        let mut plan = plan(id.as_str(), &spec, &absolute, wishes, &mut warnings)?;
+        net_devices::wanted(&spec, &plan.namespaces.network)?;
+        let user_namespace = plan.namespaces.user != Namespace::Inherit;
+        let oom_score = if user_namespace { plan.process.oom_score_adj.take() } else { None };
         let linux = spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         Ok(Self {
             cgroup: cgroup(id, linux.and_then(|linux| linux.cgroups_path().as_deref()))?,
             limits: Limits::of(resources)?,
             device_rules: device_rules::of(resources.and_then(|all| all.devices().as_deref()))?,
+            oom_score,
+            warnings,
             path: absolute,
             config,
             spec,
@@ -72,59 +85,45 @@ impl Bundle {
 
 /// A specification from its JSON.
 pub fn parse(config: &[u8]) -> Result<Spec> {
-    let spec: Spec = serde_json::from_slice(config).map_err(|e| {
-        Error::with_source(
-            ErrorKind::InvalidArgument,
-            "config.json is not a specification of the Open Container Initiative",
-            e,
-        )
-    })?;
-    // Any 1.x is to be taken (semantic versioning; OCI runtime specification, "Specification version").
-    let version = spec.version();
-    if !version.starts_with("1.") {
-        return Err(Error::invalid(format!(
-            "ociVersion {:?}: a version 1.x is expected in config.json",
-            shorten(version)
-        )));
-    }
-    Ok(spec)
+    leniently::parse(config).map(|(spec, _)| spec)
 }
 
 /// The launch plan, less what the container library cannot do.
-pub fn plan(id: &str, spec: &Spec, bundle: &Path, wishes: Wishes) -> Result<LaunchPlan> {
-    let options = PlanOptions { no_pivot: wishes.no_pivot, runs_hooks: true };
-    let plan = spec::plan_from_oci(id, spec, bundle, &options)?;
-    let refuse = |what: &str| {
-        Err(Error::new(
-            ErrorKind::Unimplemented,
-            format!("`{what}` of the specification is not built yet; take it out"),
-        ))
-    };
-    if plan.namespaces.user != Namespace::Inherit {
-        return refuse("linux.namespaces user");
+pub fn plan(
+    id: &str,
+    spec: &Spec,
+    bundle: &Path,
+    wishes: Wishes,
+    warnings: &mut Vec<String>,
+) -> Result<LaunchPlan> {
+    let Wishes { no_pivot, no_new_keyring } = wishes;
+    let mut plan =
+        spec::plan_from_oci(id, spec, bundle, &PlanOptions { no_pivot, no_new_keyring, runs_hooks: true })?;
+    if let Some(sets) = &mut plan.process.capabilities {
+        warnings.extend(capabilities::settle(sets, plan.namespaces.user != Namespace::Inherit)?);
     }
-    if plan.namespaces.time != Namespace::Inherit {
-        return refuse("linux.namespaces time");
+    if !plan.hooks.create_container.is_empty() || !plan.hooks.start_container.is_empty() {
+        plan.hooks.state = state(id, spec, bundle);
     }
-    if plan.namespaces.mount != Namespace::New {
-        return refuse("linux.namespaces mount with a path");
-    }
-    for mount in &plan.mounts {
-        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return refuse(&format!("mounts[].uidMappings (at {:?})", shorten(&mount.target)));
-        }
-        // It would show and change the cgroups of the whole machine.
-        if mount.source == MountSource::Cgroup && plan.namespaces.cgroup == Namespace::Inherit {
-            let readonly = mount.set & sys::mount::attr::RDONLY != 0;
-            if !readonly {
-                return Err(Error::invalid(format!(
-                    "mount at {:?}: a writable cgroup mount needs a `cgroup` namespace; add one, or the option ro",
-                    shorten(&mount.target)
-                )));
-            }
-        }
+    if plan.namespaces.user == Namespace::New && matches!(plan.namespaces.mount, Namespace::Path(_)) {
+        // Its mounts belong to another user namespace, so nothing could be mounted in it (mount_namespaces(7)).
+        return Err(Error::invalid(
+            "linux.namespaces: a `mount` namespace by path cannot be used from a new `user` namespace; name the user namespace that it belongs to by its path",
+        ));
     }
     Ok(plan)
+}
+
+/// What hooks inside the container are told, but for status and process.
+fn state(id: &str, spec: &Spec, bundle: &Path) -> String {
+    let mut state = serde_json::json!({ "ociVersion": crate::SPECIFICATION, "id": id, "bundle": bundle.display().to_string() });
+    if let Some(annotations) = spec.annotations().as_ref().filter(|all| !all.is_empty()) {
+        state["annotations"] = serde_json::json!(annotations);
+    }
+    let mut text = state.to_string();
+    // Status and process follow.
+    text.pop();
+    text
 }
 
 /// `linux.cgroupsPath`, or the container's id at the top; a relative one counts from the top (runc's cgroupfs

@@ -31,10 +31,12 @@ fn existing(context: &Context, force: bool, id: &ContainerName) -> Result<()> {
         Err(error) => return Err(error),
     };
     // `Creating` is a creation that was killed: we hold its lock.
-    if record.status(&folder) == Status::Running && !force {
+    let status = record.status(&folder);
+    if matches!(status, Status::Running | Status::Paused) && !force {
         return Err(Error::precondition(format!(
-            "cannot delete container {:?} that is not stopped: it is running; kill it first, or use --force",
-            record.id
+            "cannot delete container {:?} that is not stopped: {}; kill it first, or use --force",
+            record.id,
+            status.name()
         )));
     }
     let spec = folder.config()?.and_then(|config| bundle::parse(&config).ok());

@@ -65,7 +65,8 @@ fn one(asked: &LinuxDeviceCgroup) -> Result<DeviceRule> {
             .map_err(|_| Error::invalid(format!("linux.resources.devices: number {value} is out of range"))),
     };
     let access = asked.access().as_deref().unwrap_or("rwm");
-    if access.len() > 3 || !access.bytes().all(|b| matches!(b, b'r' | b'w' | b'm')) {
+    // An empty one would allow and deny nothing; runc refuses it as well.
+    if !(1..=3).contains(&access.len()) || !access.bytes().all(|b| matches!(b, b'r' | b'w' | b'm')) {
         return Err(Error::invalid(format!(
             "linux.resources.devices: access {:?}: letters of rwm are expected",
             shorten(access)
@@ -100,6 +101,7 @@ mod tests {
     fn rules_that_mean_nothing_are_refused() {
         for bad in [
             serde_json::json!([{ "allow": true, "access": "rx" }]),
+            serde_json::json!([{ "allow": false, "access": "" }]),
             serde_json::json!([{ "allow": true, "major": -2 }]),
             serde_json::json!([{ "allow": true, "major": 1_i64 << 40 }]),
             serde_json::json!([{ "allow": true, "type": "p" }]),

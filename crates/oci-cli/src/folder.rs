@@ -5,6 +5,7 @@
 
 use crate::id::ContainerName;
 use crate::record::{FORMAT, Record};
+use crate::user;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -42,11 +43,22 @@ pub fn failed(verb: &str, path: &Path, errno: Errno) -> Error {
     Error::with_source(kind, format!("cannot {verb} {}", path.display()), std::io::Error::from(errno))
 }
 
+/// The folder of all containers where the command line names none.
+pub fn default_root() -> PathBuf {
+    match user::runtime_folder() {
+        Some(folder) => folder.join("corten-oci"),
+        None => PathBuf::from("/run/corten-oci"),
+    }
+}
+
 /// Opens the folder of all containers, made where `make` is set. `None` when it is missing.
 pub fn open_root(path: &Path, make: bool) -> Result<Option<OwnedFd>> {
     if make {
         use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
+        // Those who tidy up a user's runtime folder leave alone what is sticky (XDG Base Directory Specification).
+        let sticky =
+            if user::runtime_folder().is_some_and(|folder| path.starts_with(folder)) { 0o1000 } else { 0 };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700 | sticky).create(path).map_err(|e| {
             Error::with_source(
                 ErrorKind::Internal,
                 format!("cannot make the state folder {}", path.display()),
@@ -292,7 +304,9 @@ pub fn read_bounded(fd: OwnedFd, path: &Path) -> Result<Vec<u8>> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::invalid(format!("{} is not a regular file", path.display())));
     }
-    let mut bytes = Vec::new();
+    // What the file says of itself is a hint only; one byte more shows its end in the same read.
+    let hint = u64::try_from(stat.st_size).unwrap_or(0).min(FILE_MAX) + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(hint).unwrap_or(0));
     std::fs::File::from(fd)
         .take(FILE_MAX + 1)
         .read_to_end(&mut bytes)

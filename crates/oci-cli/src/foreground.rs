@@ -1,13 +1,15 @@
 //! Waiting in the foreground: passes signals on to the process and answers how it ended.
 
 use crate::identity::Identity;
-use rustix::fd::OwnedFd;
+use crate::terminal::Terminal;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use types::{Error, ErrorKind, Result};
 
 const SIGCHLD: i32 = 17;
+const SIGWINCH: i32 = 28;
 /// Job control of the shell that started us, and changes of a terminal that the process does not have.
-const NOT_PASSED_ON: [i32; 5] = [SIGCHLD, 20, 21, 22, 28];
+const NOT_PASSED_ON: [i32; 5] = [SIGCHLD, 20, 21, 22, SIGWINCH];
 
 /// All signals of this process are read from here.
 pub struct Foreground {
@@ -30,14 +32,24 @@ impl Foreground {
         Ok(Self { signals })
     }
 
-    /// Waits until the process ends. Its exit code, or 128 and the signal that ended it.
-    pub fn wait(&self, process: &Identity) -> Result<u8> {
+    /// Waits until the process ends, and relays its terminal meanwhile. Its exit code, or 128 and the signal that
+    /// ended it.
+    pub fn wait(&self, process: &Identity, mut terminal: Option<Terminal>) -> Result<u8> {
         loop {
             if let Some(code) = reap(process.pid)? {
+                if let Some(terminal) = terminal {
+                    terminal.finish();
+                }
                 return Ok(code);
+            }
+            if let Some(terminal) = &mut terminal {
+                terminal.relay_until(self.signals.as_fd())?;
             }
             let signal = sys::signalfd::next(&self.signals)
                 .map_err(|e| Error::with_source(ErrorKind::Internal, "cannot read signals", e))?;
+            if let (SIGWINCH, Some(terminal)) = (signal, &terminal) {
+                terminal.resize();
+            }
             if !NOT_PASSED_ON.contains(&signal) {
                 process.signal(signal)?;
             }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::io::Read;
 use types::{Error, ErrorKind, Result};
 
-/// SIGKILL.
-const KILL: i32 = 9;
+/// The signal that no process survives.
+pub const SIGKILL: i32 = 9;
 
 /// One process of this machine, for its whole life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ impl Identity {
         let fail = |what: &str, error: std::io::Error| {
             Error::with_source(ErrorKind::Internal, format!("cannot {what} process {}", self.pid), error)
         };
-        match sys::signal::send(fd.as_fd(), KILL) {
+        match sys::signal::send(fd.as_fd(), SIGKILL) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(()),
             Err(error) => return Err(fail("kill", error)),
@@ -86,8 +86,8 @@ impl Identity {
 
 /// State letter and start time.
 fn stat(pid: i32) -> Option<(char, u64)> {
-    let mut text = Vec::new();
     // About 350 bytes in truth.
+    let mut text = Vec::with_capacity(1024);
     std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.take(8192).read_to_end(&mut text).ok()?;
     parse(&String::from_utf8_lossy(&text))
 }

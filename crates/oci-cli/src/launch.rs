@@ -1,17 +1,16 @@
 //! Forking a container's first process or one more, and hearing how far it came.
 
+use crate::bundle::Bundle;
 use crate::log::Log;
 use ::container::Failure;
 use ::container::detached::Detached;
 use ::container::failure::FailureKind;
 use ::container::init::Inherited;
-use ::container::plan::{Namespace, Namespaces};
 use ::container::report::{Receiver, Report};
-use ::container::spawn::{ForkInto, new_namespaces};
 use ::container::stdio::Stdio;
 use cgroups::Entry;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::MemfdFlags;
 use types::{Error, ErrorKind, Result};
 
 /// Most descriptors that `--preserve-fds` passes on.
@@ -28,30 +27,11 @@ pub fn error(failure: Failure) -> Error {
     Error::new(kind, failure.message)
 }
 
-/// How the first process is forked.
-pub fn into_namespaces(wanted: &Namespaces, entry: &mut Entry) -> Result<ForkInto> {
-    let pid = match &wanted.pid {
-        Namespace::Path(path) => {
-            Some(rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
-                |errno| {
-                    Error::with_source(
-                        ErrorKind::InvalidArgument,
-                        format!("cannot open the pid namespace {path:?}"),
-                        std::io::Error::from(errno),
-                    )
-                },
-            )?)
-        }
-        Namespace::Inherit | Namespace::New => None,
-    };
-    Ok(ForkInto { new: new_namespaces(wanted), pid, cgroup: entry.directory.take() })
-}
-
 /// What the child gets: the caller's own standard descriptors, or none of them beside a terminal. Then no copy
 /// may stay in a process that waits for its start, for callers read these pipes to their end (go-runc does).
 pub fn inherited(entry: Entry, terminal: bool) -> Result<Inherited> {
     if terminal {
-        return Ok(Inherited { cgroup_tasks: entry.tasks, stdio: Stdio::default() });
+        return Ok(Inherited { cgroup_tasks: entry.tasks, ..Inherited::default() });
     }
     let copy = |fd: rustix::fd::BorrowedFd<'_>| {
         rustix::io::fcntl_dupfd_cloexec(fd, 3).map(Some).map_err(|errno| {
@@ -67,7 +47,7 @@ pub fn inherited(entry: Entry, terminal: bool) -> Result<Inherited> {
         stdout: copy(rustix::stdio::stdout().as_fd())?,
         stderr: copy(rustix::stdio::stderr().as_fd())?,
     };
-    Ok(Inherited { cgroup_tasks: entry.tasks, stdio })
+    Ok(Inherited { cgroup_tasks: entry.tasks, stdio, ..Inherited::default() })
 }
 
 /// How the child is held. Descriptors to pass on must be the caller's: one of ours (they all close on exec)
@@ -88,7 +68,17 @@ pub fn detached(gate: Option<OwnedFd>, preserve_fds: u32) -> Result<Detached> {
             )));
         }
     }
-    Ok(Detached { gate, preserve_fds })
+    Ok(Detached { gate, preserve_fds, ..Detached::default() })
+}
+
+/// Sets the OOM score of a child in a user namespace, which may not make itself safer from there (proc(5),
+/// `oom_score_adj`). Other children do it themselves.
+pub fn set_oom_score(bundle: &Bundle, pid: i32, log: &Log) {
+    let Some(score) = bundle.oom_score else { return };
+    if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
+        // Without CAP_SYS_RESOURCE it can only be made less safe. Other children warn of it, too.
+        log.warn(&format!("the OOM score {score} cannot be set: {error}"));
+    }
 }
 
 /// A plan as a file in memory, which the child reads.
@@ -112,6 +102,7 @@ pub fn until_ready(report: &Receiver, log: &Log) -> Result<Option<OwnedFd>> {
     loop {
         match report.receive().map_err(error)? {
             Some((Report::Ready(_), terminal)) => return Ok(terminal),
+            Some((Report::Listener(_), _)) => {}
             Some((Report::Warning(warning), _)) => log.warn(&warning),
             Some((Report::Failed(failure), _)) => return Err(error(failure)),
             None => return Err(Error::internal("the container's process ended before it could say why")),
@@ -123,7 +114,7 @@ pub fn until_ready(report: &Receiver, log: &Log) -> Result<Option<OwnedFd>> {
 pub fn until_executed(report: &Receiver, log: &Log) -> Result<()> {
     loop {
         match report.receive().map_err(error)? {
-            Some((Report::Ready(_), _)) => {}
+            Some((Report::Ready(_) | Report::Listener(_), _)) => {}
             Some((Report::Warning(warning), _)) => log.warn(&warning),
             Some((Report::Failed(failure), _)) => return Err(error(failure)),
             None => return Ok(()),

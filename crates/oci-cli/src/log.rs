@@ -42,23 +42,27 @@ impl Log {
 
     /// Writes one record. An error is also printed plainly on standard error where the log is a file.
     pub fn write(&self, level: Level, message: &str) {
+        self.record(level, message);
+        if level == Level::Error && self.file.is_some() {
+            // As the record has it: one line, whatever a path or a program's words have in them.
+            let _ = writeln!(std::io::stderr(), "{}", message.replace(['\n', '\r'], " "));
+        }
+    }
+
+    /// Writes one record to the log only.
+    pub fn record(&self, level: Level, message: &str) {
         if level == Level::Debug && !self.debug {
             return;
         }
         let line = record(self.format, level, message, now_nanos());
         // A log that cannot be written must not stop the work.
-        match &self.file {
+        let _ = match &self.file {
             Some(file) => {
                 let mut file: &File = file;
-                let _ = file.write_all(line.as_bytes());
-                if level == Level::Error {
-                    let _ = writeln!(std::io::stderr(), "{message}");
-                }
+                file.write_all(line.as_bytes())
             }
-            None => {
-                let _ = std::io::stderr().write_all(line.as_bytes());
-            }
-        }
+            None => std::io::stderr().write_all(line.as_bytes()),
+        };
     }
 
     /// Something that is not as it was asked for, and goes on.

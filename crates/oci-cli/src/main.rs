@@ -6,50 +6,81 @@
 mod arguments;
 mod bring_up;
 mod bundle;
+mod capabilities;
 mod console;
 mod delete;
 mod device_rules;
+mod events;
 mod exec;
 mod features;
 mod folder;
 mod foreground;
+mod group;
 mod hooks;
 mod id;
 mod identity;
+mod intel_rdt;
 mod kill;
 mod launch;
 mod limits;
 mod list;
+mod listener;
 mod log;
+mod net_devices;
+mod pause;
 mod pid_file;
 mod ps;
 mod record;
 mod run;
 mod sealed;
+mod socket;
 mod spec_file;
 mod start;
 mod teardown;
+mod terminal;
+mod update;
+mod user;
 
-use arguments::{Arguments, Verb};
-use clap::Parser;
+use arguments::{Arguments, Switch, Verb};
 use log::{Level, Log};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use types::{Error, Result};
+
+/// The version of the specification that this program is written after.
+const SPECIFICATION: &str = "1.3.0";
 
 /// What every verb has at hand.
 struct Context {
     /// The folder that holds one folder for each container.
     root: PathBuf,
     log: Log,
+    /// Systemd makes the cgroups of new containers.
+    systemd_cgroup: bool,
+    /// `--rootless`.
+    rootless: Switch,
+}
+
+impl Context {
+    /// Whether new containers may go without cgroups that this user may not make.
+    fn rootless(&self) -> bool {
+        match self.rootless {
+            Switch::Yes => true,
+            Switch::No => false,
+            Switch::Auto => user::is_rootless(),
+        }
+    }
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are "errors" of the parser, too. A reader that is gone is no reason to panic.
             let _ = error.print();
+            if error.use_stderr() {
+                log_usage(&error.to_string());
+            }
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
@@ -61,8 +92,13 @@ fn main() -> ExitCode {
         }
     };
     let failed = if matches!(arguments.verb, Verb::Exec(_)) { 255 } else { 1 };
-    let context = Context { root: arguments.root, log };
-    match dispatch(&context, arguments.verb, arguments.systemd_cgroup) {
+    let context = Context {
+        root: arguments.root.unwrap_or_else(folder::default_root),
+        log,
+        systemd_cgroup: arguments.systemd_cgroup,
+        rootless: arguments.rootless,
+    };
+    match dispatch(&context, arguments.verb) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             context.log.write(Level::Error, &error.chain());
@@ -72,13 +108,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(context: &Context, verb: Verb, systemd_cgroup: bool) -> Result<u8> {
-    if systemd_cgroup {
-        return Err(Error::new(
-            types::ErrorKind::Unimplemented,
-            "--systemd-cgroup: systemd's scopes are not built yet; leave it out, and give the caller its cgroupfs driver",
-        ));
+/// Callers read the log for the reason of a failure, this one too. Its first line is the reason.
+fn log_usage(message: &str) {
+    let Some((path, format)) = Arguments::log_of(std::env::args_os()) else { return };
+    let line = message.lines().next().unwrap_or_default();
+    if let Ok(log) = Log::open(Some(&path), format, false) {
+        log.record(Level::Error, line.strip_prefix("error: ").unwrap_or(line));
     }
+}
+
+fn dispatch(context: &Context, verb: Verb) -> Result<u8> {
     let fine = |()| 0;
     match verb {
         Verb::Create(a) => {
@@ -96,11 +135,19 @@ fn dispatch(context: &Context, verb: Verb, systemd_cgroup: bool) -> Result<u8> {
         Verb::Start(a) => start::start(context, &a.id).map(fine),
         Verb::Kill(a) => kill::kill(context, &a).map(fine),
         Verb::Delete(a) => delete::delete(context, &a).map(fine),
+        Verb::Pause(a) => pause::pause(context, &a.id).map(fine),
+        Verb::Resume(a) => pause::resume(context, &a.id).map(fine),
+        Verb::Update(a) => update::update(context, &a).map(fine),
         Verb::State(a) => list::state(context, &a.id).map(fine),
         Verb::List(a) => list::list(context, &a).map(fine),
         Verb::Ps(a) => ps::ps(context, &a).map(fine),
+        Verb::Events(a) => events::events(context, &a).map(fine),
         Verb::Spec(a) => spec_file::write(&a).map(fine),
         Verb::Features => features::print_features().map(fine),
+        Verb::Checkpoint(_) | Verb::Restore(_) => Err(Error::new(
+            types::ErrorKind::Unimplemented,
+            "checkpoint and restore are not offered: nothing here speaks to CRIU; use runc where they are needed",
+        )),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::arguments::{Format, Ps};
 use crate::folder::Folder;
 use crate::id::ContainerName;
-use crate::{Context, print, teardown};
+use crate::{Context, group, print};
 use std::process::{Command, Stdio};
 use types::{Error, ErrorKind, Result};
 
@@ -11,8 +11,7 @@ use types::{Error, ErrorKind, Result};
 pub fn ps(context: &Context, asked: &Ps) -> Result<()> {
     let folder = Folder::open(&context.root, &ContainerName::parse(&asked.id)?)?;
     let record = folder.known()?;
-    record.running(record.status(&folder))?;
-    let pids = match teardown::group(&record)? {
+    let pids = match group::of(&record)? {
         Some(group) => group.processes()?,
         None => Vec::new(),
     };

@@ -4,10 +4,11 @@ use crate::folder::Folder;
 use crate::identity::Identity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use types::{Error, Result};
 
 /// Raised with every change of meaning; another version's record is refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A container's record. It is written before what it names is made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,12 +27,32 @@ pub struct Record {
     /// Who made it.
     pub owner: String,
     pub annotations: BTreeMap<String, String>,
-    /// Group in every cgroup hierarchy.
+    /// Group in every cgroup hierarchy; empty where it has none of its own.
     pub cgroup: String,
+    /// Who makes and removes the group.
+    #[serde(default)]
+    pub manager: Manager,
+    /// File that tells whether the group is frozen.
+    #[serde(default)]
+    pub freezer: Option<PathBuf>,
+    /// Whether it has no PID namespace of its own: its processes then outlive the first one.
+    #[serde(default)]
+    pub shares_pids: bool,
     /// The first process, once it is forked.
     pub process: Option<Identity>,
     /// Whether it waits for `start`, or was started.
     pub ready: bool,
+}
+
+/// Who makes and removes a container's group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Manager {
+    /// This program.
+    #[default]
+    Cgroupfs,
+    /// Systemd, as a transient scope.
+    Systemd(systemd::Scope),
 }
 
 /// A container's state (OCI runtime specification, "State").
@@ -40,6 +61,8 @@ pub enum Status {
     Creating,
     Created,
     Running,
+    /// runc's word for one whose processes are frozen.
+    Paused,
     Stopped,
 }
 
@@ -50,6 +73,7 @@ impl Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -62,9 +86,17 @@ impl Record {
             None => Status::Creating,
             Some(process) if !process.alive() => Status::Stopped,
             Some(_) if !self.ready => Status::Creating,
+            Some(_) if self.is_frozen() => Status::Paused,
             Some(_) if folder.has_gate() => Status::Created,
             Some(_) => Status::Running,
         }
+    }
+
+    /// Whether the container's processes stand still.
+    pub fn is_frozen(&self) -> bool {
+        // Some ten bytes of a cgroup file, whose path this program wrote itself.
+        let text = self.freezer.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        text.is_some_and(|text| cgroups::is_frozen(&text))
     }
 
     /// The process id to tell: 0 once it ended, as runc.
@@ -75,10 +107,10 @@ impl Record {
         }
     }
 
-    /// The first process of a container that is created or runs.
+    /// The first process of a container that is created, runs or is paused.
     pub fn running(&self, status: Status) -> Result<Identity> {
         match (status, self.process) {
-            (Status::Created | Status::Running, Some(process)) => Ok(process),
+            (Status::Created | Status::Running | Status::Paused, Some(process)) => Ok(process),
             // The words are runc's: its callers look for them.
             _ => {
                 Err(Error::precondition(format!("container not running: {:?} is {}", self.id, status.name())))

@@ -1,18 +1,25 @@
-//! This program runs from a sealed copy of itself in memory wherever it becomes a container's process, so
+//! This program runs from a read-only mount of its own file wherever it becomes a container's process, so
 //! that nobody in a container can overwrite the file on the node through `/proc/PID/exe` (CVE-2019-5736).
+//!
+//! The mount is a clone that is attached nowhere: nobody can make it writable again, as mount_setattr(2) wants a
+//! mount of the caller's own mount namespace. It shares the page cache, so it costs two system calls. Where it
+//! cannot be had (an ordinary user, a file of another mount namespace), a sealed copy in memory takes its place.
 
-use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
+};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
+use sys::mount::{Attributes, attr, set_attributes};
 use types::{Error, ErrorKind, Result};
 
 const SEALS: SealFlags =
     SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
-/// Starts over from a sealed copy, unless this is one already. Of the caller's descriptors only the standard
+/// Starts over from a file that cannot be written, unless this is one already. Of the caller's descriptors only the standard
 /// ones and `preserve_fds` more come along: a container that waits for its start would keep the others open.
 pub fn protect(preserve_fds: u32) -> Result<()> {
     let fail = |what: &str, errno: Errno| {
@@ -24,8 +31,7 @@ pub fn protect(preserve_fds: u32) -> Result<()> {
     };
     let own = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| fail("cannot open this program's own file", errno))?;
-    // A file of a disk answers EINVAL; one of a tmpfs has the seal against seals only (fcntl(2)).
-    if rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SEALS)) {
+    if is_protected(&own) {
         // The kernel named us after the descriptor.
         let _ = rustix::thread::set_name(c"corten-oci");
         // Our children are in a container before they execute its program: nobody there may trace them or
@@ -33,7 +39,10 @@ pub fn protect(preserve_fds: u32) -> Result<()> {
         return rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(|errno| fail("cannot hide this process from tracers", errno));
     }
-    let copy = copy(&own).map_err(|errno| fail("cannot copy this program to memory", errno))?;
+    let copy = match read_only_mount() {
+        Ok(mount) => mount,
+        Err(_) => copy(&own).map_err(|errno| fail("cannot copy this program to memory", errno))?,
+    };
     let path = CString::new(format!("/proc/self/fd/{}", copy.as_raw_fd()))
         .map_err(|_| Error::internal("a number has a NUL byte"))?;
     let strings = |list: Vec<OsString>| {
@@ -54,9 +63,35 @@ pub fn protect(preserve_fds: u32) -> Result<()> {
     let error = image.exec(&path);
     Err(Error::with_source(
         ErrorKind::Internal,
-        "cannot execute this program's copy in memory, which keeps the container from changing it; is vm.memfd_noexec 2?",
+        "cannot execute this program from where no container can change it; is vm.memfd_noexec 2?",
         error,
     ))
+}
+
+/// True for our own mount, and for a sealed copy in memory. A read-only file system of the node does not count:
+/// it can be made writable while a container still has a way to the file.
+fn is_protected(own: &OwnedFd) -> bool {
+    // A file of a disk answers EINVAL; one of a tmpfs has the seal against seals only (fcntl(2)).
+    if rustix::fs::fcntl_get_seals(own).is_ok_and(|seals| seals.contains(SEALS)) {
+        return true;
+    }
+    // The root of our mount is the file itself; that of any other mount it is on is a directory.
+    let is_root = || {
+        rustix::fs::statx(own, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
+            .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    };
+    rustix::fs::fstatvfs(own).is_ok_and(|system| system.f_flag.contains(StatVfsMountFlags::RDONLY))
+        && is_root()
+}
+
+/// A read-only clone of the mount at this program's file.
+fn read_only_mount() -> std::io::Result<OwnedFd> {
+    use rustix::mount::{OpenTreeFlags, open_tree};
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = open_tree(rustix::fs::CWD, "/proc/self/exe", flags)?;
+    let read_only = Attributes { set: attr::RDONLY, ..Attributes::default() };
+    set_attributes(mount.as_fd(), c"", read_only)?;
+    Ok(mount)
 }
 
 fn copy(own: &OwnedFd) -> Result<OwnedFd, Errno> {

@@ -1,11 +1,11 @@
 //! `start`: lets the first process of a created container go on to its program.
 
-use crate::Context;
-use crate::bundle;
 use crate::folder::Folder;
 use crate::hooks::{self, Moment};
 use crate::id::ContainerName;
 use crate::record::{Record, Status};
+use crate::{Context, bundle, teardown};
+use rustix::fd::OwnedFd;
 use types::{Error, Result};
 
 /// The verb.
@@ -13,25 +13,44 @@ pub fn start(context: &Context, id: &str) -> Result<()> {
     let mut folder = Folder::open(&context.root, &ContainerName::parse(id)?)?;
     folder.lock()?;
     let record = folder.known()?;
-    open_gate(&folder, &record)?;
-    if let Some(config) = folder.config()? {
-        hooks::run_leniently(Moment::Started, &bundle::parse(&config)?, &record, &context.log);
+    let gate = open_gate(&folder, &record)?;
+    let spec = folder.config()?.map(|config| bundle::parse(&config)).transpose()?;
+    let started =
+        container::detached::outcome(&gate).map_err(crate::launch::error).and_then(|()| match &spec {
+            Some(spec) => hooks::run(Moment::Started, spec, &record),
+            None => Ok(()),
+        });
+    if let Err(error) = started {
+        // "the runtime MUST generate an error, stop the container, and continue the lifecycle at step 12", where it is
+        // destroyed (OCI runtime specification 1.3, "Lifecycle", steps 7 and 9).
+        for left in teardown::everything(&folder, &record, spec.as_ref(), &context.log) {
+            context.log.warn(&left.chain());
+        }
+        return Err(error.context(format!("container {:?} could not be started", record.id)));
     }
     Ok(())
 }
 
-/// Lets the process go on, once.
-pub fn open_gate(folder: &Folder, record: &Record) -> Result<()> {
-    let refuse = |why: &str| Error::precondition(format!("cannot start container {:?}: {why}", record.id));
+/// Lets the process go on, once. What comes of it is told at the gate.
+pub fn open_gate(folder: &Folder, record: &Record) -> Result<OwnedFd> {
+    // The words are runc's (`start.go`).
+    let refuse = |why: &str| Error::precondition(format!("{why}: {:?}", record.id));
+    const STOPPED: &str = "cannot start a container that has stopped";
     match record.status(folder) {
         Status::Created => {}
-        Status::Running => return Err(refuse("it runs already")),
-        Status::Creating => return Err(refuse("its creation did not come to an end")),
-        Status::Stopped => return Err(refuse("it has stopped")),
+        Status::Running => return Err(refuse("cannot start an already running container, it runs already")),
+        Status::Paused => {
+            return Err(refuse("cannot start a container in the paused state; resume it first"));
+        }
+        Status::Creating => {
+            return Err(refuse("cannot start a container in the creating state, its creation was not ended"));
+        }
+        Status::Stopped => return Err(refuse(STOPPED)),
     }
-    let Some(gate) = folder.open_gate()? else { return Err(refuse("it has stopped")) };
+    let Some(gate) = folder.open_gate()? else { return Err(refuse(STOPPED)) };
     // Removed first: a second start must not write, and a start that is killed here leaves a container
     // that says "running" and waits, which delete --force ends.
     folder.remove_gate()?;
-    container::detached::open(&gate).map_err(crate::launch::error)
+    container::detached::open(&gate).map_err(crate::launch::error)?;
+    Ok(gate)
 }

@@ -3,16 +3,12 @@
 
 use crate::folder::Folder;
 use crate::hooks::{self, Moment};
+use crate::identity::{Identity, SIGKILL};
 use crate::log::Log;
 use crate::record::Record;
-use cgroups::{Cgroups, Group};
+use crate::{group, intel_rdt};
 use oci_spec::runtime::Spec;
 use types::{Error, Result};
-
-/// The container's group; `None` when it is gone.
-pub fn group(record: &Record) -> Result<Option<Group>> {
-    Cgroups::probe()?.open(&record.cgroup)
-}
 
 /// Ends and removes everything. The folder goes only when the rest is gone.
 pub fn everything(folder: &Folder, record: &Record, spec: Option<&Spec>, log: &Log) -> Vec<Error> {
@@ -23,9 +19,12 @@ pub fn everything(folder: &Folder, record: &Record, spec: Option<&Spec>, log: &L
         }
     };
     if let Some(process) = &record.process {
-        note(process.end());
+        note(end(record, process));
     }
-    note(end_group(record));
+    note(group::end(record));
+    if let Some(spec) = spec {
+        note(intel_rdt::remove(spec, record));
+    }
     if errors.is_empty()
         && let Err(error) = folder.remove()
     {
@@ -40,10 +39,13 @@ pub fn everything(folder: &Folder, record: &Record, spec: Option<&Spec>, log: &L
     errors
 }
 
-fn end_group(record: &Record) -> Result<()> {
-    let Some(group) = group(record)? else { return Ok(()) };
-    if !group.processes()?.is_empty() {
-        group.kill()?;
+fn end(record: &Record, process: &Identity) -> Result<()> {
+    // A process that v1's freezer holds dies when it is let go, and not before.
+    if process.signal(SIGKILL)?
+        && record.is_frozen()
+        && let Some(group) = group::of(record)?
+    {
+        group.thaw()?;
     }
-    group.remove()
+    process.end()
 }

@@ -37,7 +37,7 @@ pub fn start() -> Result<Child, Failure> {
                 Ok(children) => {
                     // Closes the report, too: nothing but the signals' descriptor stays.
                     let closed =
-                        sys::process::close_others_and(0, children.as_fd(), || reap_forever(&children));
+                        sys::process::close_others_and(0, &[children.as_fd()], || reap_forever(&children));
                     shim_protocol::system(format!("cannot close the pod's first process off: {closed:?}"))
                 }
                 Err(failure) => failure,

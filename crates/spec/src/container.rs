@@ -4,7 +4,9 @@ use crate::inputs::{Built, Inputs};
 use crate::{
     capabilities, devices, limits, mounts, process, render, resources, security, signals, sysctls, user,
 };
-use container::plan::{Hooks, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Process, Root, RootSource, Scheduling};
+use container::plan::{
+    Hooks, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Process, Root, RootSource, Scheduling,
+};
 use types::pod::NamespaceMode;
 use types::reference::shorten;
 use types::{Error, ErrorKind, Result};
@@ -48,6 +50,8 @@ pub fn container(inputs: &Inputs<'_>) -> Result<Built> {
         seccomp: filter,
         scheduling: Scheduling::default(),
         keyring: None,
+        personality: None,
+        memory_policy: None,
     };
     limits::arguments(&process.args, &process.env)?;
     let plan = LaunchPlan {
@@ -69,8 +73,6 @@ pub fn container(inputs: &Inputs<'_>) -> Result<Built> {
         masked_paths,
         readonly_paths,
         sysctls: inputs.sysctls.clone(),
-        personality: None,
-        memory_policy: None,
         hooks: Hooks::default(),
         process,
     };

@@ -27,6 +27,6 @@ pub use files::{hosts, resolv_conf};
 pub use inputs::{
     Built, DeviceKind, DeviceRule, HostDevice, ImageConfig, Inputs, NodeFacts, PodFiles, SharedMemory,
 };
-pub use oci::{PlanOptions, plan_from_oci};
+pub use oci::{PlanOptions, hook, plan_from_oci};
 pub use signals::{signal_number, stop_signal};
 pub use sysctls::sysctls;

@@ -24,7 +24,7 @@ pub(crate) struct Mounts {
 
 /// What may be mounted over below `/proc` without breaking what the process file system promises to its
 /// readers (runc `libcontainer/rootfs_linux.go`, `checkProcMount`; CVE-2019-16884, CVE-2023-27561).
-const BELOW_PROC: [&str; 10] = [
+pub(crate) const BELOW_PROC: [&str; 10] = [
     "/proc/cpuinfo",
     "/proc/diskstats",
     "/proc/loadavg",
@@ -160,12 +160,12 @@ fn of_caller(mount: &types::container::Mount, rro: bool) -> Result<Mount> {
         }
         (true, true) => out.set_recursive = attr::RDONLY,
     }
-    out.propagation = ms::REC
-        | match mount.propagation {
-            Propagation::Private => ms::PRIVATE,
-            Propagation::HostToContainer => ms::SLAVE,
-            Propagation::Bidirectional => ms::SHARED,
-        };
+    let kind = match mount.propagation {
+        Propagation::Private => ms::PRIVATE,
+        Propagation::HostToContainer => ms::SLAVE,
+        Propagation::Bidirectional => ms::SHARED,
+    };
+    out.propagation = vec![ms::REC | kind];
     if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
         return refuse("an idmapped mount needs both user and group mappings");
     }
@@ -224,7 +224,7 @@ fn bind(target: &str, path: &str, recursive: bool) -> Mount {
         clear: 0,
         set_recursive: 0,
         clear_recursive: 0,
-        propagation: if recursive { ms::PRIVATE | ms::REC } else { 0 },
+        propagation: if recursive { vec![ms::PRIVATE | ms::REC] } else { Vec::new() },
         tmpcopyup: false,
         idmap: Idmap::Off,
         uid_mappings: Vec::new(),

@@ -5,7 +5,7 @@
 use crate::capabilities::capability_names;
 use crate::inputs::{DeviceKind, DeviceRule, Inputs};
 use crate::oci::options::{names, propagation_name};
-use container::plan::{self, IdMap, LaunchPlan, MountSource, Namespace, RootSource};
+use container::plan::{self, IdMap, Idmap, LaunchPlan, MountSource, Namespace, RootSource};
 use oci_spec::runtime::{
     Capabilities, Capability, Linux, LinuxCapabilities, LinuxCpu, LinuxDevice, LinuxDeviceCgroup,
     LinuxDeviceType, LinuxHugepageLimit, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemory, LinuxNamespace,
@@ -150,12 +150,22 @@ fn mount(mount: &plan::Mount) -> Mount {
             out.set_typ(Some("cgroup".to_owned()));
             out.set_source(Some(PathBuf::from("cgroup")));
         }
+        MountSource::Remount { bind, options: own } => {
+            options.push("remount".to_owned());
+            options.extend(bind.then(|| "bind".to_owned()));
+            options.extend(own.iter().cloned());
+        }
     }
-    options.extend(propagation_name(mount.propagation).map(str::to_owned));
+    options.extend(mount.propagation.iter().filter_map(|kind| propagation_name(*kind)).map(str::to_owned));
     options.extend(names(mount.set, mount.clear, false));
     options.extend(names(mount.set_recursive, mount.clear_recursive, true));
     if mount.tmpcopyup {
         options.push("tmpcopyup".to_owned());
+    }
+    match mount.idmap {
+        Idmap::Off => {}
+        Idmap::Single => options.push("idmap".to_owned()),
+        Idmap::Recursive => options.push("ridmap".to_owned()),
     }
     out.set_options(Some(options));
     let ids = |maps: &[IdMap]| (!maps.is_empty()).then(|| maps.iter().map(id_mapping).collect::<Vec<_>>());

@@ -2,9 +2,12 @@
 //! SAFETY comment proves it. Knows nothing of containers.
 
 pub mod bpf;
+pub mod keyring;
 pub mod memory;
 pub mod mount;
 pub mod process;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
 pub mod signalfd;
+pub mod userns;

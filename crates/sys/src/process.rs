@@ -71,9 +71,7 @@ pub enum Fork {
 /// # Errors
 /// `EDEADLK` for a process with several threads, else what clone3(2) says.
 pub fn fork(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
-    if thread_count()? != 1 {
-        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
-    }
+    refuse_threads()?;
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
         flags: namespaces | CLONE_PIDFD,
@@ -92,6 +90,33 @@ pub fn fork(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork>
     let pid = unsafe {
         libc::syscall(libc::SYS_clone3, std::ptr::from_mut(&mut args), std::mem::size_of::<CloneArgs>())
     };
+    let failed = (pid < 0).then(io::Error::last_os_error);
+    match (pid, failed.and_then(|error| error.raw_os_error())) {
+        // Filters answer so that programs take clone(2), whose flags they can read; what is asked for here fits it.
+        (_, Some(libc::ENOSYS)) if namespaces == 0 && cgroup.is_none() => fork_by_clone(),
+        (_, Some(code)) => Err(io::Error::from_raw_os_error(code)),
+        (0, None) => Ok(Fork::Child),
+        // SAFETY: the kernel stored a new descriptor that nobody else owns.
+        (pid, None) => {
+            Ok(Fork::Parent(Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }))
+        }
+    }
+}
+
+fn fork_by_clone() -> io::Result<Fork> {
+    let mut pidfd: i32 = -1;
+    // SAFETY: as in `fork`. The first three arguments are flags, stack and the place for the pidfd on every machine that
+    // is built for; the rest belongs to flags that are not set.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            CLONE_PIDFD | libc::SIGCHLD as u64,
+            std::ptr::null_mut::<u8>(),
+            std::ptr::from_mut(&mut pidfd),
+            0,
+            0,
+        )
+    };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
@@ -100,10 +125,44 @@ pub fn fork(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork>
     }
 }
 
-/// Number of threads of this process: the link count of `/proc/self/task` less `.` and `..` (proc(5)).
-fn thread_count() -> io::Result<u64> {
-    let stat = rustix::fs::stat(c"/proc/self/task")?;
-    Ok(stat.st_nlink.saturating_sub(2))
+/// As [`fork`], but the new process is the caller's sibling: its parent is the caller's parent, which is told its end
+/// (clone(2), `CLONE_PARENT`). Answers the id as the caller's namespace counts, and `None` in the new process.
+///
+/// # Errors
+/// `EDEADLK` for a process with several threads, else what clone3(2) says: `EINVAL` for the first process of a PID
+/// namespace.
+pub fn fork_sibling(namespaces: u64) -> io::Result<Option<i32>> {
+    refuse_threads()?;
+    // The signal to the parent is the caller's own; clone3(2) wants 0 here.
+    let mut args = CloneArgs { flags: namespaces | libc::CLONE_PARENT as u64, ..CloneArgs::default() };
+    // SAFETY: as in `fork`: a valid clone_args of its own size, a copied memory and stack, one thread; nothing is
+    // written back, for CLONE_PIDFD is not set.
+    let pid = unsafe {
+        libc::syscall(libc::SYS_clone3, std::ptr::from_mut(&mut args), std::mem::size_of::<CloneArgs>())
+    };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => Ok(Some(pid as i32)),
+    }
+}
+
+/// Fails with `EDEADLK` where this process has more than one thread. Needs no `/proc`: the kernel refuses to take a
+/// thread out of a group that has others, and does nothing for one that is alone (unshare(2), `CLONE_THREAD`).
+fn refuse_threads() -> io::Result<()> {
+    // SAFETY: no memory, descriptor or namespace of this process changes.
+    if unsafe { libc::unshare(libc::CLONE_THREAD) } == 0 {
+        return Ok(());
+    }
+    let busy = io::Error::from_raw_os_error(libc::EDEADLK);
+    match io::Error::last_os_error().raw_os_error() {
+        // A filter that forbids the call. The link count of `/proc/self/task` less `.` and `..` (proc(5)) says it, too.
+        Some(libc::EPERM | libc::ENOSYS) => match rustix::fs::stat(c"/proc/self/task")?.st_nlink {
+            0..=3 => Ok(()),
+            _ => Err(busy),
+        },
+        _ => Err(busy),
+    }
 }
 
 /// Ends the process at once, without running destructors or exit handlers: the only right way out of a
@@ -176,7 +235,7 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Closes every descriptor from `first` on but `keep`, then runs `last`, which never comes back.
+/// Closes every descriptor from `first` on but those in `keep`, then runs `last`, which never comes back.
 ///
 /// Close-on-exec is not enough before an exec of a path that a container chooses: the path is resolved while
 /// the descriptors are still open, and `/proc/self/fd/N/..` leads out of the root (CVE-2024-21626).
@@ -185,7 +244,7 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 /// What close_range(2) (Linux 5.9) says; then `last` was not run.
 pub fn close_others_and(
     first: u32,
-    keep: BorrowedFd<'_>,
+    keep: &[BorrowedFd<'_>],
     last: impl FnOnce() -> std::convert::Infallible,
 ) -> io::Result<std::convert::Infallible> {
     struct Never;
@@ -195,9 +254,14 @@ pub fn close_others_and(
             std::process::abort();
         }
     }
-    let keep = keep.as_raw_fd() as u32;
-    for (from, to) in [(first, keep.saturating_sub(1)), (first.max(keep + 1), u32::MAX)] {
-        if from > to {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd >= first).collect();
+    kept.sort_unstable();
+    kept.dedup();
+    let ends = kept.iter().map(|fd| fd.saturating_sub(1)).chain([u32::MAX]);
+    let starts = [first].into_iter().chain(kept.iter().map(|fd| fd + 1));
+    for (from, to) in starts.zip(ends) {
+        // Nothing lies between two neighbours, and nothing below descriptor 0.
+        if from > to || kept.contains(&to) {
             continue;
         }
         // SAFETY: descriptors are closed behind the back of their owners, but no owner runs again: `last` is

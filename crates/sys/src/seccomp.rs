@@ -1,16 +1,32 @@
 //! Loading a seccomp filter (seccomp(2), `SECCOMP_SET_MODE_FILTER`).
 
+use rustix::fd::{FromRawFd, OwnedFd};
 use std::io;
+
+const TSYNC: u32 = 1;
+const NEW_LISTENER: u32 = 1 << 3;
 
 /// Loads `program`, records of `struct sock_filter` (8 bytes, native order), for this thread.
 ///
 /// Needs `no_new_privs` or CAP_SYS_ADMIN. Flags that make the call return a descriptor
 /// (`SECCOMP_FILTER_FLAG_NEW_LISTENER`) are refused, for nobody here would own it.
 pub fn load(program: &[u8], flags: u32) -> io::Result<()> {
-    const NEW_LISTENER: u32 = 1 << 3;
-    const TSYNC: u32 = 1;
+    if flags & NEW_LISTENER != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    call(program, flags).map(|_| ())
+}
+
+/// As [`load`], with a new listener (seccomp_unotify(2)). The descriptor is the lowest that is free, close-on-exec.
+pub fn load_with_listener(program: &[u8], flags: u32) -> io::Result<OwnedFd> {
+    let fd = call(program, flags | NEW_LISTENER)?;
+    // SAFETY: with this flag the kernel answers a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn call(program: &[u8], flags: u32) -> io::Result<i32> {
     let (records, rest) = program.as_chunks::<8>();
-    if !rest.is_empty() || records.is_empty() || records.len() > 4096 || flags & (NEW_LISTENER | TSYNC) != 0 {
+    if !rest.is_empty() || records.is_empty() || records.len() > 4096 || flags & TSYNC != 0 {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     let filter: Vec<libc::sock_filter> = records
@@ -27,5 +43,5 @@ pub fn load(program: &[u8], flags: u32) -> io::Result<()> {
     let done = unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program))
     };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done as i32) }
 }

@@ -27,6 +27,34 @@ async fn a_container_runs_logs_and_leaves_its_exit_code() {
 }
 
 #[tokio::test]
+async fn an_idmapped_volume_of_a_pod_shows_the_owners_asked_for() {
+    let Some(pod) = Pod::start(0).await else { return };
+    let volume = tempfile::tempdir_in("/var/tmp").expect("temp");
+    std::os::unix::fs::chown(volume.path(), Some(5), Some(6)).expect("chown");
+    let mut plan = pod.plan(&["ls", "-ldn", "/volume"]);
+    let source = MountSource::Bind { path: volume.path().to_string_lossy().into_owned(), recursive: true };
+    let map = |outside| vec![container::plan::IdMap { inside: 0, outside, length: 10 }];
+    plan.mounts.push(container::plan::Mount {
+        idmap: container::plan::Idmap::Single,
+        uid_mappings: map(1000),
+        gid_mappings: map(2000),
+        ..pod::mount("/volume", source)
+    });
+    match pod.run("c1", &plan, PidNamespace::Own).await {
+        Err(error) if error.chain().contains("does not support it") => {
+            eprintln!("SKIPPED: the file system of /var/tmp takes no idmapped mounts");
+        }
+        started => {
+            started.expect("starts");
+            assert_eq!(pod.exit("c1").await.exit_code, 0);
+            let log = pod.log("c1").split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(log.contains(" 1005 2006 "), "{log}");
+        }
+    }
+    pod.end().await;
+}
+
+#[tokio::test]
 async fn a_launch_that_fails_says_why_in_one_sentence_and_leaves_no_container() {
     let Some(pod) = Pod::start(0).await else { return };
     let missing = pod.plan(&["/no/such/program"]);

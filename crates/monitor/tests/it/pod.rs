@@ -88,8 +88,6 @@ impl Pod {
             masked_paths: vec![],
             readonly_paths: vec![],
             sysctls: vec![],
-            personality: None,
-            memory_policy: None,
             hooks: Default::default(),
             process: process(args),
         }
@@ -179,7 +177,7 @@ pub fn mount(target: &str, source: MountSource) -> Mount {
         clear: 0,
         set_recursive: 0,
         clear_recursive: 0,
-        propagation: 0,
+        propagation: Vec::new(),
         tmpcopyup: false,
         idmap: Default::default(),
         uid_mappings: vec![],
@@ -212,6 +210,8 @@ fn process(args: &[&str]) -> Process {
         seccomp: None,
         scheduling: Default::default(),
         keyring: None,
+        personality: None,
+        memory_policy: None,
     }
 }
 

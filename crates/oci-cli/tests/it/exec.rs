@@ -72,7 +72,7 @@ fn exec_says_why_it_fails() {
         let error = place.bad(255, &["exec", option, value, &place.id, "true"]);
         assert!(error.contains(words), "{option} {value}: {error}");
     }
-    assert!(place.bad(255, &["exec", "--tty", &place.id, "true"]).contains("--console-socket"));
+    assert!(place.bad(255, &["exec", "--tty", "--detach", &place.id, "true"]).contains("--console-socket"));
     place.good(&["delete", "-f", &place.id]);
     place.assert_nothing_left();
 }

@@ -9,11 +9,14 @@ fn no_process_in_a_container_leads_to_this_programs_file() {
     let Some(place) = Place::running("exe", &["sleep", "100"]) else { return };
     place.good(&["create", &place.id]);
     let state: serde_json::Value = serde_json::from_str(&place.good(&["state", &place.id])).unwrap();
-    let exe = std::fs::read_link(format!("/proc/{}/exe", state["pid"])).unwrap();
-    assert!(exe.to_str().unwrap().starts_with("/memfd:corten-oci"), "{}", exe.display());
+    // A read-only mount that nobody can change, or a sealed copy in memory.
     let waiting = std::fs::File::open(format!("/proc/{}/exe", state["pid"])).unwrap();
-    let seals = rustix::fs::fcntl_get_seals(&waiting).unwrap();
-    assert!(seals.contains(rustix::fs::SealFlags::WRITE), "{seals:?}");
+    let seals = rustix::fs::fcntl_get_seals(&waiting).unwrap_or(rustix::fs::SealFlags::empty());
+    let mount = rustix::fs::fstatvfs(&waiting).unwrap().f_flag;
+    assert!(
+        mount.contains(rustix::fs::StatVfsMountFlags::RDONLY) || seals.contains(rustix::fs::SealFlags::WRITE),
+        "{mount:?} {seals:?}"
+    );
     place.good(&["start", &place.id]);
     place.await_status("running");
     let before = std::fs::read(PROGRAM).unwrap();

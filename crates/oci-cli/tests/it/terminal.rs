@@ -64,3 +64,64 @@ fn the_master_of_a_terminal_goes_over_the_console_socket() {
     place.good(&["delete", "-f", &place.id]);
     place.assert_nothing_left();
 }
+
+/// A program on a terminal of its own, whose slave is its standard input, output and error.
+fn on_a_terminal(mut command: std::process::Command) -> (std::process::Child, OwnedFd) {
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let size = rustix::termios::Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size).unwrap();
+    let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
+    let copy = || std::process::Stdio::from(slave.try_clone().unwrap());
+    let child = command.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap();
+    (child, master)
+}
+
+#[test]
+fn in_the_foreground_the_terminal_is_relayed_and_the_callers_own_restored() {
+    use std::io::Write;
+    let Some(place) =
+        Place::running("relay", &["sh", "-c", "tty; busybox stty size; read line; echo got-$line; exit 4"])
+    else {
+        return;
+    };
+    place.edit(|config| config["process"]["terminal"] = json!(true));
+    let (mut child, master) = on_a_terminal(place.command(&["run", &place.id]));
+    let before = rustix::termios::tcgetattr(&master).unwrap().local_modes;
+    let mut terminal = std::fs::File::from(master.try_clone().unwrap());
+    let mut seen = String::new();
+    let mut until = |terminal: &mut std::fs::File, words: &str| {
+        let mut bytes = [0; 1024];
+        while !seen.contains(words) {
+            let count = terminal.read(&mut bytes).unwrap();
+            seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+        seen.clone()
+    };
+    let text = until(&mut terminal, "33 99");
+    assert!(text.contains("/dev/pts/"), "{text}");
+    assert_ne!(rustix::termios::tcgetattr(&master).unwrap().local_modes, before, "it is raw meanwhile");
+    terminal.write_all(b"typed\n").unwrap();
+    until(&mut terminal, "got-typed");
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    assert_eq!(rustix::termios::tcgetattr(&master).unwrap().local_modes, before);
+    place.assert_nothing_left();
+    // Without a terminal of the caller's, and for an exec.
+    place.edit(|config| config["process"]["args"] = json!(["sh", "-c", "tty; exit 4"]));
+    let output = place.run(&["run", &place.id]);
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    assert!(place.bad(1, &["create", &place.id]).contains("--console-socket"));
+    place.edit(|config| {
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["sleep", "100"]);
+    });
+    place.good(&["run", "-d", &place.id]);
+    let exec = place.run(&["exec", "-t", &place.id, "sh", "-c", "tty; exit 5"]);
+    assert_eq!(exec.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&exec.stdout).contains("/dev/pts/"), "{exec:?}");
+    place.good(&["delete", "-f", &place.id]);
+    place.assert_nothing_left();
+}

@@ -3,15 +3,19 @@
 //! What the plan cannot say is refused by its name in the specification, never dropped. Limits, cgroups and
 //! annotations are the caller's, who reads them from the specification itself.
 
+mod hooks;
 mod mounts;
 pub(crate) mod options;
 pub(crate) mod process;
+mod scheduling;
+
+pub use hooks::hook;
 
 use crate::{devices, limits, sysctls};
-use container::plan::{Device, Hooks, IdMap, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Root, RootSource};
-use oci_spec::runtime::{
-    Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxPersonalityDomain, Spec,
+use container::plan::{
+    Clock, Device, IdMap, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Root, RootSource, TimeOffset,
 };
+use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, Spec};
 use std::path::Path;
 use types::reference::shorten;
 use types::{Error, ErrorKind, Result};
@@ -24,6 +28,8 @@ pub struct PlanOptions {
     /// The caller runs the hooks that belong to the runtime's own namespaces: `prestart`, `createRuntime`,
     /// `poststart` and `poststop`. Without it they are refused.
     pub runs_hooks: bool,
+    /// `--no-new-keyring`.
+    pub no_new_keyring: bool,
 }
 
 /// The plan of a specification. `bundle` is the absolute path that relative ones are relative to.
@@ -33,14 +39,15 @@ pub fn plan_from_oci(id: &str, spec: &Spec, bundle: &Path, options: &PlanOptions
     let linux =
         spec.linux().as_ref().ok_or_else(|| Error::invalid("the specification has no `linux` section"))?;
     refuse_sections(spec, options)?;
-    refuse_linux(linux)?;
     let namespaces = namespaces(linux)?;
-    let mounts = mounts::all(spec.mounts().as_deref().unwrap_or_default(), bundle)?;
+    let label = linux.mount_label().as_deref().filter(|label| !label.is_empty());
+    let around = mounts::Around { bundle, namespaces: &namespaces, label };
+    let mounts = mounts::all(spec.mounts().as_deref().unwrap_or_default(), &around)?;
     // runc leaves /dev alone where the caller binds something there (`rootfs_linux.go`, `needsSetupDev`).
     let dev_is_bound = mounts.iter().any(|mount| {
         mount.target == "/dev" && matches!(mount.source, container::plan::MountSource::Bind { .. })
     });
-    let process = process::of(spec, linux)?;
+    let process = process::of(id, spec, linux, options)?;
     for (what, name, namespace) in
         [("hostname", spec.hostname(), &namespaces.uts), ("domainname", spec.domainname(), &namespaces.uts)]
     {
@@ -63,9 +70,7 @@ pub fn plan_from_oci(id: &str, spec: &Spec, bundle: &Path, options: &PlanOptions
         readonly_paths: paths("linux.readonlyPaths", linux.readonly_paths())?,
         sysctls: kernel_parameters(linux, &namespaces)?,
         namespaces,
-        personality: None,
-        memory_policy: None,
-        hooks: Hooks::default(),
+        hooks: hooks::inside(spec)?,
         process,
     })
 }
@@ -94,8 +99,6 @@ fn refuse_sections(spec: &Spec, options: &PlanOptions) -> Result<()> {
         #[allow(deprecated)] // Deprecated by the standard, and Docker still writes it.
         let prestart = some(hooks.prestart());
         for (field, there) in [
-            ("hooks.createContainer", some(hooks.create_container())),
-            ("hooks.startContainer", some(hooks.start_container())),
             ("hooks.prestart", !options.runs_hooks && prestart),
             ("hooks.createRuntime", !options.runs_hooks && some(hooks.create_runtime())),
             ("hooks.poststart", !options.runs_hooks && some(hooks.poststart())),
@@ -104,28 +107,6 @@ fn refuse_sections(spec: &Spec, options: &PlanOptions) -> Result<()> {
             if there {
                 return unimplemented(field);
             }
-        }
-    }
-    Ok(())
-}
-
-fn refuse_linux(linux: &Linux) -> Result<()> {
-    let offsets = linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty());
-    let net = linux.net_devices().as_ref().is_some_and(|map| !map.is_empty());
-    let label = linux.mount_label().as_ref().is_some_and(|label| !label.is_empty());
-    // The plain personality is what every process has.
-    let personality =
-        linux.personality().as_ref().is_some_and(|p| p.domain() != LinuxPersonalityDomain::PerLinux);
-    for (field, there) in [
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
-        ("linux.mountLabel", label),
-        ("linux.netDevices", net),
-        ("linux.personality", personality),
-        ("linux.timeOffsets", offsets),
-    ] {
-        if there {
-            return unimplemented(field);
         }
     }
     Ok(())
@@ -191,6 +172,7 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
     let maps = |list: &Option<Vec<LinuxIdMapping>>| id_maps(list.as_deref().unwrap_or_default());
     out.uid_mappings = maps(linux.uid_mappings())?;
     out.gid_mappings = maps(linux.gid_mappings())?;
+    out.time_offsets = time_offsets(linux, &out.time)?;
     let mapped = !out.uid_mappings.is_empty() || !out.gid_mappings.is_empty();
     match out.user {
         Namespace::New if out.uid_mappings.is_empty() || out.gid_mappings.is_empty() => {
@@ -208,6 +190,37 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
         }
         _ => Ok(out),
     }
+}
+
+/// The clocks of a new time namespace, in the order of their names.
+fn time_offsets(linux: &Linux, time: &Namespace) -> Result<Vec<TimeOffset>> {
+    let mut out = Vec::new();
+    for (name, offset) in linux.time_offsets().iter().flatten() {
+        let clock = match name.as_str() {
+            "monotonic" => Clock::Monotonic,
+            "boottime" => Clock::Boottime,
+            other => {
+                return Err(Error::invalid(format!(
+                    "linux.timeOffsets {:?}: monotonic and boottime are the clocks that can be moved",
+                    shorten(other)
+                )));
+            }
+        };
+        let nanoseconds = offset.nanosecs().unwrap_or(0);
+        if nanoseconds > 999_999_999 {
+            return Err(Error::invalid(format!(
+                "linux.timeOffsets {name}: nanosecs {nanoseconds} is not below one second"
+            )));
+        }
+        out.push(TimeOffset { clock, seconds: offset.secs().unwrap_or(0), nanoseconds });
+    }
+    if !out.is_empty() && *time != Namespace::New {
+        return Err(Error::invalid(
+            "linux.timeOffsets need a new `time` namespace; add one to linux.namespaces",
+        ));
+    }
+    out.sort_by_key(|offset| offset.clock as u8);
+    Ok(out)
 }
 
 pub(crate) fn id_maps(list: &[LinuxIdMapping]) -> Result<Vec<IdMap>> {

@@ -1,6 +1,6 @@
 //! The process of a specification.
 
-use super::{text, unimplemented};
+use super::{PlanOptions, scheduling, text, unimplemented};
 use crate::{capabilities, limits};
 use container::plan::{self, Capabilities, Rlimit, Seccomp, User};
 use oci_spec::runtime::{Capabilities as Named, Linux, LinuxSeccomp, PosixRlimitType, Process, Spec};
@@ -31,18 +31,12 @@ pub(crate) fn rlimit_type(resource: u32) -> Option<PosixRlimitType> {
     RLIMITS.get(usize::try_from(resource).ok()?).copied()
 }
 
-pub(super) fn of(spec: &Spec, linux: &Linux) -> Result<plan::Process> {
+pub(super) fn of(id: &str, spec: &Spec, linux: &Linux, options: &PlanOptions) -> Result<plan::Process> {
     let process =
         spec.process().as_ref().ok_or_else(|| Error::invalid("the specification has no `process`"))?;
-    for (field, there) in [
-        ("process.commandLine", process.command_line().is_some()),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.scheduler", process.scheduler().is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ] {
-        if there {
-            return unimplemented(field);
-        }
+    if process.command_line().is_some() {
+        // It is for Windows alone, by the standard.
+        return unimplemented("process.commandLine");
     }
     let bytes = |list: &Option<Vec<String>>| -> Vec<Vec<u8>> {
         list.iter().flatten().map(|text| text.clone().into_bytes()).collect()
@@ -73,8 +67,11 @@ pub(super) fn of(spec: &Spec, linux: &Linux) -> Result<plan::Process> {
         apparmor: label("process.apparmorProfile", process.apparmor_profile())?,
         selinux: label("process.selinuxLabel", process.selinux_label())?,
         seccomp: linux.seccomp().as_ref().map(seccomp).transpose()?,
-        scheduling: plan::Scheduling::default(),
-        keyring: None,
+        scheduling: scheduling::of(process)?,
+        // The name is runc's, whose `exec` joins it again (`libcontainer/keys`).
+        keyring: (!options.no_new_keyring).then(|| format!("_ses.{id}")),
+        personality: scheduling::personality(linux.personality().as_ref())?,
+        memory_policy: linux.memory_policy().as_ref().map(scheduling::memory_policy).transpose()?,
     })
 }
 
@@ -160,9 +157,10 @@ fn label(what: &str, label: &Option<String>) -> Result<Option<String>> {
 }
 
 fn seccomp(profile: &LinuxSeccomp) -> Result<Seccomp> {
-    if profile.listener_path().is_some() {
-        return unimplemented("linux.seccomp.listenerPath");
-    }
     let filter = seccomp::compile(profile).map_err(|e| e.context("linux.seccomp cannot be compiled"))?;
-    Ok(Seccomp { flags: filter.flags, program: filter.program, listener: false })
+    Ok(Seccomp {
+        flags: filter.flags & !seccomp::NEW_LISTENER,
+        listener: filter.needs_listener(),
+        program: filter.program,
+    })
 }

@@ -29,10 +29,14 @@ fn shown(built: &Built) -> Value {
                     format!("{kind} {source} {}", options.join(","))
                 }
                 MountSource::Cgroup => "cgroup".to_owned(),
+                MountSource::Remount { .. } => "remount".to_owned(),
             };
             let bits = format!(
                 "set={:#x} clear={:#x} set_recursive={:#x} propagation={:#x}",
-                m.set, m.clear, m.set_recursive, m.propagation
+                m.set,
+                m.clear,
+                m.set_recursive,
+                m.propagation.iter().fold(0, |all, kind| all | kind)
             );
             json!([m.target, source, bits])
         })
