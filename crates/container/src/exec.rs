@@ -35,12 +35,13 @@ pub(crate) fn prepare(plan: &OwnedFd, report: &Sender) -> Step<Prepared> {
     Ok(Prepared { plan, null })
 }
 
-/// Enters the container of `target`. Of its PID namespace only children will be.
+/// Enters the container of `target` but for its cgroup namespace: from inside of that one nothing could be born into a
+/// group any more (cgroup-v2.rst, "nsdelegate"). Of its PID namespace only children will be.
 ///
 /// IPC, UTS and network are the supervisor's own, for it lives in the pod; a `detached` child joins what it is told.
 pub(crate) fn enter(target: BorrowedFd<'_>, pid: Option<&OwnedFd>, detached: Option<&Detached>) -> Step {
     let mut wanted =
-        detached.map_or(namespace::MOUNT | namespace::CGROUP, |d| d.namespaces & !namespace::PID);
+        detached.map_or(namespace::MOUNT, |d| d.namespaces & !(namespace::PID | namespace::CGROUP));
     if wanted & namespace::USER != 0 && !rustix::process::geteuid().is_root() {
         // An ordinary user owns it from inside its user namespace only.
         wanted |= namespace::PID;
@@ -55,20 +56,23 @@ pub(crate) fn enter(target: BorrowedFd<'_>, pid: Option<&OwnedFd>, detached: Opt
 /// Becomes the program in the container that was entered or reports why not. Never returns.
 pub(crate) fn run(
     prepared: Option<Prepared>,
+    target: BorrowedFd<'_>,
     inherited: &Inherited,
     detached: Option<&Detached>,
     report: &Sender,
 ) -> ! {
     let prepared = prepared.ok_or_else(|| Failure::system("the exec was not prepared"));
-    let failure = match prepared.and_then(|prepared| become_process(&prepared, inherited, detached, report)) {
-        Ok(never) => match never {},
-        Err(failure) => failure,
-    };
+    let failure =
+        match prepared.and_then(|prepared| become_process(&prepared, target, inherited, detached, report)) {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
     last_word(failure, detached, report)
 }
 
 fn become_process(
     prepared: &Prepared,
+    target: BorrowedFd<'_>,
     inherited: &Inherited,
     detached: Option<&Detached>,
     report: &Sender,
@@ -78,6 +82,10 @@ fn become_process(
     }
     // Not before the fork: a group that is full takes a process that moves in, and not one that is born in it.
     join_cgroups(&inherited.cgroup_tasks)?;
+    if detached.is_none_or(|d| d.namespaces & namespace::CGROUP != 0) {
+        sys::process::setns(target, namespace::CGROUP)
+            .tried(|| "cannot enter the container's cgroup namespace (did it end?)".into())?;
+    }
     rustix::process::setsid().tried(|| "cannot start a session".into())?;
     if detached.is_some_and(|d| d.namespaces & namespace::USER != 0) {
         namespaces::become_root()?;

@@ -75,7 +75,7 @@ fn join_by(
     match staged::fork(&Stage::Enter(&enter), into.cgroup.as_ref(), &sender, &receiver, &mut 0)? {
         Fork::Child => {
             drop(receiver);
-            exec::run(prepared.take(), inherited, detached, &sender)
+            exec::run(prepared.take(), target, inherited, detached, &sender)
         }
         Fork::Parent(child) => Ok(Launching { child, report: receiver }),
     }

@@ -47,10 +47,10 @@ pub(crate) fn fork(
         *joined = bits(&joins);
         first = namespace::USER;
     }
-    // A child that is not held must be in its cgroup from its birth on.
+    // A child that is not held must be in its cgroup from its birth on. The process in between never is: in a
+    // group that is frozen or throttled it would keep the caller waiting.
     let (at_once, after) = if matches!(stage, Stage::Enter(_)) { (cgroup, None) } else { (None, cgroup) };
-    let forked = sys::process::fork(first, at_once.map(AsFd::as_fd))
-        .tried(|| "cannot make the container's process".into());
+    let forked = sys::process::fork(first, None).tried(|| "cannot make the container's process".into());
     if let (Some(visit), Ok(Fork::Parent(_)) | Err(_)) = (visit, &forked) {
         visit.leave();
     }
@@ -60,7 +60,7 @@ pub(crate) fn fork(
             if detached::wait(&wait).is_err() {
                 sys::process::exit_now(1);
             }
-            match run(stage, joined) {
+            match run(stage, at_once, joined) {
                 Ok(Some(pid)) => {
                     let _ = rustix::io::write(&tell, &pid.to_ne_bytes());
                     sys::process::exit_now(0)
@@ -100,7 +100,7 @@ fn bits(joins: &[namespaces::Join]) -> u64 {
 }
 
 /// In the process in between; `None` in the child.
-fn run(stage: &Stage<'_>, joined: &mut u64) -> Step<Option<i32>> {
+fn run(stage: &Stage<'_>, cgroup: Option<&OwnedFd>, joined: &mut u64) -> Step<Option<i32>> {
     let new = match stage {
         Stage::Launch(wanted) => {
             let clocks = namespaces::has_offsets(wanted).then(namespaces::open_clocks).transpose()?;
@@ -117,7 +117,8 @@ fn run(stage: &Stage<'_>, joined: &mut u64) -> Step<Option<i32>> {
             0
         }
     };
-    sys::process::fork_sibling(new).tried(|| "cannot make the container's process".into())
+    sys::process::fork_sibling(new, cgroup.map(AsFd::as_fd))
+        .tried(|| "cannot make the container's process".into())
 }
 
 fn read_number(told: &OwnedFd) -> Step<Option<i32>> {

@@ -73,6 +73,7 @@ impl Context {
 }
 
 fn main() -> ExitCode {
+    sealed::protect_early();
     let arguments = match Arguments::read(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -13,15 +13,37 @@ use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use sys::mount::{Attributes, attr, set_attributes};
 use types::{Error, ErrorKind, Result};
 
 const SEALS: SealFlags =
     SealFlags::SEAL.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::WRITE);
 
+/// As [`protect`] for a verb that will want it, before the command line is understood, which then is done once.
+///
+/// It only looks for words: a container that is called `run` costs a second start, and what fails here is told later.
+pub fn protect_early() {
+    let mut wanted = false;
+    for word in std::env::args_os().skip(1) {
+        let word = word.as_encoded_bytes();
+        wanted |= matches!(word, b"create" | b"run" | b"exec");
+        if word.windows(12).any(|part| part == b"preserve-fds") {
+            return;
+        }
+    }
+    if wanted {
+        let _ = protect(0);
+    }
+}
+
 /// Starts over from a file that cannot be written, unless this is one already. Of the caller's descriptors only the standard
 /// ones and `preserve_fds` more come along: a container that waits for its start would keep the others open.
 pub fn protect(preserve_fds: u32) -> Result<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.load(Relaxed) {
+        return Ok(());
+    }
     let fail = |what: &str, errno: Errno| {
         Error::with_source(
             ErrorKind::Internal,
@@ -36,8 +58,10 @@ pub fn protect(preserve_fds: u32) -> Result<()> {
         let _ = rustix::thread::set_name(c"corten-oci");
         // Our children are in a container before they execute its program: nobody there may trace them or
         // look at their descriptors (CVE-2016-9962). The exec makes them as any process again.
-        return rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .map_err(|errno| fail("cannot hide this process from tracers", errno));
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(|errno| fail("cannot hide this process from tracers", errno))?;
+        DONE.store(true, Relaxed);
+        return Ok(());
     }
     let copy = match read_only_mount() {
         Ok(mount) => mount,

@@ -100,7 +100,8 @@ impl Supervisor {
                 into.pid = Some(pid_namespace(other.running_pid())?);
             }
         }
-        let launched = spawn::launch(&plan, &into, Inherited { cgroup_tasks: tasks, stdio, ..Inherited::default() })?;
+        let launched =
+            spawn::launch(&plan, &into, Inherited { cgroup_tasks: tasks, stdio, ..Inherited::default() })?;
         let container = Container {
             id: start.container,
             pid: launched.child.pid,
@@ -155,7 +156,12 @@ impl Supervisor {
         }
         let pid = if container.own_pid_namespace { Some(pid_namespace(container.pid)?) } else { None };
         let into = ForkInto { new: 0, pid, cgroup };
-        let launched = spawn::join(&plan, target.as_fd(), &into, &Inherited { cgroup_tasks, stdio, ..Inherited::default() })?;
+        let launched = spawn::join(
+            &plan,
+            target.as_fd(),
+            &into,
+            &Inherited { cgroup_tasks, stdio, ..Inherited::default() },
+        )?;
         let child: Child = launched.child;
         let pid = child.pid;
         container.execs.push(Exec { id: exec.exec, process: child });

@@ -131,10 +131,14 @@ fn fork_by_clone() -> io::Result<Fork> {
 /// # Errors
 /// `EDEADLK` for a process with several threads, else what clone3(2) says: `EINVAL` for the first process of a PID
 /// namespace.
-pub fn fork_sibling(namespaces: u64) -> io::Result<Option<i32>> {
+pub fn fork_sibling(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Option<i32>> {
     refuse_threads()?;
     // The signal to the parent is the caller's own; clone3(2) wants 0 here.
     let mut args = CloneArgs { flags: namespaces | libc::CLONE_PARENT as u64, ..CloneArgs::default() };
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd.as_raw_fd() as u64;
+    }
     // SAFETY: as in `fork`: a valid clone_args of its own size, a copied memory and stack, one thread; nothing is
     // written back, for CLONE_PIDFD is not set.
     let pid = unsafe {

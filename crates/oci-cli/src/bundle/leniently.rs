@@ -65,11 +65,13 @@ fn mend(process: &mut Value, warnings: &mut Vec<String>) {
             known
         });
     }
-    // The library's name of the flag is another (it writes DL as two words).
+    // The library's names of two flags are others.
     let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
     for flag in flags.into_iter().flatten() {
-        if flag.as_str() == Some("SCHED_FLAG_DL_OVERRUN") {
-            *flag = Value::from("SCHED_FLAG_D_L_OVERRUN");
+        match flag.as_str() {
+            Some("SCHED_FLAG_DL_OVERRUN") => *flag = Value::from("SCHED_FLAG_D_L_OVERRUN"),
+            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = Value::from("SCHED_RESET_ON_FORK"),
+            _ => {}
         }
     }
     if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
@@ -97,10 +99,13 @@ mod tests {
     #[test]
     fn the_specifications_name_of_a_scheduler_flag_is_understood() {
         let process = br#"{"user":{},"cwd":"/","execCPUAffinity":{"initial":"","final":"0-1"},
-            "scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_DL_OVERRUN"]}}"#;
+            "scheduler":{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_DL_OVERRUN","SCHED_FLAG_RESET_ON_FORK"]}}"#;
         let (process, warnings) = parse_process(process).expect("good");
         let flags = process.scheduler().as_ref().and_then(|s| s.flags().clone());
-        assert_eq!(flags, Some(vec![LinuxSchedulerFlag::SchedFlagDLOverrun]));
+        assert_eq!(
+            flags,
+            Some(vec![LinuxSchedulerFlag::SchedFlagDLOverrun, LinuxSchedulerFlag::SchedResetOnFork])
+        );
         assert!(warnings.is_empty());
     }
 
