@@ -19,11 +19,15 @@ const EPERM: u32 = 1;
 /// The kernel turns larger numbers into this one (MAX_ERRNO), which nobody means.
 const LARGEST_ERRNO: u32 = 4095;
 
-/// The value for an action; `errno` counts for ERRNO and TRACE only.
+/// The value for an action. An error number belongs to ERRNO and TRACE; with another action it is a mistake that "the
+/// runtime MUST" refuse (OCI config-linux.md, "Seccomp", `errnoRet`).
 pub(crate) fn value(action: Action, errno: Option<u32>) -> Result<u32, String> {
     let errno = match errno {
         Some(errno) if errno > LARGEST_ERRNO => {
             return Err(format!("its error number {errno} is above 4095"));
+        }
+        Some(errno) if !matches!(action, Action::ScmpActErrno | Action::ScmpActTrace) => {
+            return Err(format!("the error number {errno} is of no use with {action}: leave errnoRet out"));
         }
         errno => errno.unwrap_or(EPERM),
     };

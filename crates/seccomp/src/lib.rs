@@ -28,9 +28,16 @@ use types::Result;
 pub struct Filter {
     /// `struct sock_filter` records in the machine's byte order, 8 bytes each.
     pub program: Vec<u8>,
-    /// Flags of seccomp(2), `SECCOMP_FILTER_FLAG_*`. With [`NEW_LISTENER`] the call gives back a descriptor that
-    /// must reach the profile's `listenerPath`.
+    /// Flags of seccomp(2), `SECCOMP_FILTER_FLAG_*`.
     pub flags: u32,
+}
+
+impl Filter {
+    /// True when a rule asks somebody outside (NOTIFY): seccomp(2) then gives back a descriptor, which must reach
+    /// the profile's `listenerPath` with its `listenerMetadata`. [`NEW_LISTENER`] is among the flags then.
+    pub fn needs_listener(&self) -> bool {
+        self.flags & NEW_LISTENER != 0
+    }
 }
 
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: set when the profile has a NOTIFY rule.
@@ -79,37 +86,57 @@ pub fn compile_for(native: Abi, profile: &LinuxSeccomp) -> Result<Filter> {
 }
 
 fn flags(profile: &LinuxSeccomp) -> std::result::Result<u32, Error> {
-    let mut flags = 0;
-    for flag in profile.flags().as_deref().unwrap_or_default() {
-        // linux/seccomp.h
-        flags |= match flag {
-            // For the other threads of a process; the one that becomes the container has none.
-            Flag::SeccompFilterFlagTsync => 0,
-            Flag::SeccompFilterFlagLog => 1 << 1,
-            Flag::SeccompFilterFlagSpecAllow => 1 << 2,
-            Flag::SeccompFilterFlagWaitKillableRecv => 1 << 5,
-        };
-    }
-    let notify = LinuxSeccompAction::ScmpActNotify;
-    // As in runc: a supervisor that must answer for everything, or for write(2), hangs the process that hands it its descriptor.
-    if profile.default_action() == notify {
-        return Err(Error::Profile("SCMP_ACT_NOTIFY cannot be the default action".to_owned()));
-    }
-    let asked = profile.syscalls().iter().flatten().filter(|rule| rule.action() == notify);
-    for rule in asked {
-        if rule.names().iter().any(|name| name == "write") {
-            return Err(Error::Rule {
-                names: rules::shown(rule),
-                why: "SCMP_ACT_NOTIFY on it would stop the hand-over of the listener".to_owned(),
-            });
-        }
-        if profile.listener_path().is_none() {
-            return Err(Error::Rule {
-                names: rules::shown(rule),
-                why: "SCMP_ACT_NOTIFY needs a listenerPath".to_owned(),
-            });
-        }
+    // linux/seccomp.h
+    const LOG: u32 = 1 << 1;
+    const SPEC_ALLOW: u32 = 1 << 2;
+    const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+    let mut flags = match profile.flags() {
+        // As runc and crun: kernels before 5.16 otherwise slow every process with a filter down (Speculative Store Bypass).
+        None => SPEC_ALLOW,
+        Some(flags) => flags.iter().fold(0, |flags, flag| {
+            flags
+                | match flag {
+                    // For the other threads of a process; the one that becomes the container has none.
+                    Flag::SeccompFilterFlagTsync => 0,
+                    Flag::SeccompFilterFlagLog => LOG,
+                    Flag::SeccompFilterFlagSpecAllow => SPEC_ALLOW,
+                    Flag::SeccompFilterFlagWaitKillableRecv => WAIT_KILLABLE_RECV,
+                }
+        }),
+    };
+    if listens(profile)? {
         flags |= NEW_LISTENER;
+    } else {
+        // The kernel refuses it without a listener (kernel/seccomp.c, `seccomp_set_mode_filter`); libseccomp drops it too.
+        flags &= !WAIT_KILLABLE_RECV;
     }
     Ok(flags)
+}
+
+/// Whether a rule needs a listener. Refused as in runc (libcontainer/seccomp/seccomp_linux.go, `InitSeccomp`): a supervisor
+/// that must answer for everything, or for write(2), hangs the process that hands it its descriptor.
+fn listens(profile: &LinuxSeccomp) -> std::result::Result<bool, Error> {
+    let notify = LinuxSeccompAction::ScmpActNotify;
+    if profile.default_action() == notify {
+        return Err(Error::Profile("SCMP_ACT_NOTIFY cannot be used as default action".to_owned()));
+    }
+    let path = profile.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
+    // OCI config-linux.md, "Seccomp": it "MUST NOT be set if listenerPath is not set".
+    if path.is_none() && profile.listener_metadata().as_ref().is_some_and(|text| !text.is_empty()) {
+        return Err(Error::Profile("it has listenerMetadata but no listenerPath to send it to".to_owned()));
+    }
+    let mut asked = profile.syscalls().iter().flatten().filter(|rule| rule.action() == notify).peekable();
+    if asked.peek().is_none() {
+        return Ok(false);
+    }
+    for rule in asked {
+        let refuse = |why: &str| Error::Rule { names: rules::shown(rule), why: why.to_owned() };
+        if rule.names().iter().any(|name| name == "write") {
+            return Err(refuse("SCMP_ACT_NOTIFY cannot be used for the write syscall"));
+        }
+        if path.is_none() {
+            return Err(refuse("SCMP_ACT_NOTIFY needs a listenerPath, and none is set"));
+        }
+    }
+    Ok(true)
 }

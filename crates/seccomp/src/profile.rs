@@ -42,9 +42,10 @@ pub fn load_profile_for(json: &[u8], capabilities: &[String]) -> Result<LinuxSec
         }
     }
     profile.set_architectures((!architectures.is_empty()).then_some(architectures));
-    profile.set_flags(file.flags.filter(|flags| !flags.is_empty()));
+    // An empty list is not the same as none (runc, specconv `SetupSeccomp`).
+    profile.set_flags(file.flags);
     profile.set_listener_path(file.listener_path.filter(|path| !path.as_os_str().is_empty()));
-    profile.set_listener_metadata(file.listener_metadata);
+    profile.set_listener_metadata(file.listener_metadata.filter(|text| !text.is_empty()));
     let rules = file
         .syscalls
         .unwrap_or_default()

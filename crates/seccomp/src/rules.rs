@@ -130,8 +130,11 @@ fn condition(arg: &LinuxSeccompArg) -> Result<Condition, String> {
         Operator::ScmpCmpEq => Compare::Equal(value),
         Operator::ScmpCmpGe => Compare::GreaterOrEqual(value),
         Operator::ScmpCmpGt => Compare::Greater(value),
-        // OCI: `value` is the mask here and `valueTwo` what must be left.
-        Operator::ScmpCmpMaskedEq => Compare::Masked { mask: value, value: arg.value_two().unwrap_or(0) },
+        // OCI: `value` is the mask here and `valueTwo` what must be left. It is masked too: "Matches when the masked argument
+        // value is equal to the masked datum value" (seccomp_rule_add(3), from where OCI has the operators).
+        Operator::ScmpCmpMaskedEq => {
+            Compare::Masked { mask: value, value: arg.value_two().unwrap_or(0) & value }
+        }
     };
     Ok(Condition { argument, compare })
 }

@@ -22,29 +22,52 @@ impl Data {
     }
 }
 
-/// Runs a program to its return value.
-pub fn run(program: &[u8], data: &Data) -> u32 {
-    let code: Vec<(u16, u8, u8, u32)> = program
-        .chunks_exact(8)
-        .map(|r| (u16::from_ne_bytes([r[0], r[1]]), r[2], r[3], u32::from_ne_bytes([r[4], r[5], r[6], r[7]])))
-        .collect();
-    assert!(code.len() <= 4096 && program.len().is_multiple_of(8));
-    let (mut at, mut a) = (0usize, 0u32);
-    loop {
-        let (op, yes, no, k) = code[at];
-        let branch = |truth: bool| usize::from(if truth { yes } else { no });
-        at += 1;
-        match op {
-            0x20 => a = data.word(k),
-            0x54 => a &= k,
-            0x05 => at += k as usize,
-            0x15 => at += branch(a == k),
-            0x25 => at += branch(a > k),
-            0x35 => at += branch(a >= k),
-            0x06 => return k,
-            other => panic!("instruction {other:#x} is not used by filters"),
+/// A program, taken apart once.
+pub struct Program(Vec<(u16, u8, u8, u32)>);
+
+impl Program {
+    /// From the bytes that the kernel would read.
+    pub fn new(bytes: &[u8]) -> Self {
+        assert!(bytes.len().is_multiple_of(8), "{} bytes are no program", bytes.len());
+        let record = |r: &[u8]| {
+            (u16::from_ne_bytes([r[0], r[1]]), r[2], r[3], u32::from_ne_bytes([r[4], r[5], r[6], r[7]]))
+        };
+        Program(bytes.chunks_exact(8).map(record).collect())
+    }
+
+    /// How many instructions it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What it returns, and after how many instructions.
+    pub fn run(&self, data: &Data) -> (u32, usize) {
+        let (mut at, mut a, mut steps) = (0usize, 0u32, 0);
+        loop {
+            let (op, yes, no, k) = self.0[at];
+            let branch = |truth: bool| usize::from(if truth { yes } else { no });
+            at += 1;
+            steps += 1;
+            match op {
+                0x20 => a = data.word(k),
+                0x54 => a &= k,
+                0x05 => at += k as usize,
+                0x15 => at += branch(a == k),
+                0x25 => at += branch(a > k),
+                0x35 => at += branch(a >= k),
+                0x45 => at += branch(a & k != 0),
+                0x06 => return (k, steps),
+                other => panic!("instruction {other:#x} is not used by filters"),
+            }
         }
     }
+}
+
+/// Runs a program to its return value.
+pub fn run(program: &[u8], data: &Data) -> u32 {
+    let program = Program::new(program);
+    assert!(program.len() <= 4096);
+    program.run(data).0
 }
 
 /// The kernel refuses jumps out of the program and programs that can run off their end.

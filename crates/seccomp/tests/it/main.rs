@@ -1,9 +1,15 @@
 //! Compiled filters against an interpreter, a direct reading of the profile, and the kernel itself.
 
+mod cost;
 mod defaults;
+mod differential;
 mod equivalence;
 mod kernel;
+mod libseccomp;
+mod listener;
 mod machine;
+mod model;
+mod random;
 mod reading;
 
 use oci_spec::runtime::{

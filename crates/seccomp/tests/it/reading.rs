@@ -67,6 +67,25 @@ pub fn read(native: Abi, profile: &LinuxSeccomp, data: &Data) -> u32 {
     }
 }
 
+/// socketcall(2)'s sub-calls from 1 on.
+const SOCKETCALL: &str = "socket bind connect listen accept getsockname getpeername socketpair send recv sendto recvfrom \
+                          shutdown setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg";
+/// ipc(2)'s.
+const IPC: [(u64, &str); 12] = [
+    (1, "semop"),
+    (2, "semget"),
+    (3, "semctl"),
+    (4, "semtimedop"),
+    (11, "msgsnd"),
+    (12, "msgrcv"),
+    (13, "msgget"),
+    (14, "msgctl"),
+    (21, "shmat"),
+    (22, "shmdt"),
+    (23, "shmget"),
+    (24, "shmctl"),
+];
+
 /// 32-bit x86's socketcall and ipc, when no rule names them.
 fn through(abi: Abi, rules: &[&LinuxSyscall], data: &Data) -> Option<u32> {
     if abi != Abi::I386 {
@@ -80,13 +99,9 @@ fn through(abi: Abi, rules: &[&LinuxSyscall], data: &Data) -> Option<u32> {
     if rules.iter().any(|rule| rule.names().iter().any(|name| name == way)) {
         return None;
     }
-    let name = match (way, code) {
-        ("socketcall", 1) => "socket",
-        ("socketcall", 3) => "connect",
-        ("socketcall", 11) => "sendto",
-        ("ipc", 1) => "semop",
-        ("ipc", 23) => "shmget",
-        _ => return None,
+    let name = match way {
+        "socketcall" => SOCKETCALL.split(' ').nth(usize::try_from(code).ok()?.checked_sub(1)?)?,
+        _ => IPC.iter().find(|(sub_call, _)| *sub_call == code)?.1,
     };
     let rule = rules.iter().find(|rule| {
         let grants = matches!(
@@ -99,7 +114,7 @@ fn through(abi: Abi, rules: &[&LinuxSyscall], data: &Data) -> Option<u32> {
     Some(value(rule.action(), rule.errno_ret()))
 }
 
-fn holds(args: &[LinuxSeccompArg], data: &Data) -> bool {
+pub fn holds(args: &[LinuxSeccompArg], data: &Data) -> bool {
     let one = |arg: &LinuxSeccompArg| {
         let (is, said) = (data.arguments[arg.index()], arg.value());
         match arg.op() {
@@ -109,14 +124,14 @@ fn holds(args: &[LinuxSeccompArg], data: &Data) -> bool {
             Operator::ScmpCmpEq => is == said,
             Operator::ScmpCmpGe => is >= said,
             Operator::ScmpCmpGt => is > said,
-            Operator::ScmpCmpMaskedEq => is & said == arg.value_two().unwrap_or(0),
+            Operator::ScmpCmpMaskedEq => (is ^ arg.value_two().unwrap_or(0)) & said == 0,
         }
     };
     let same = (0..6).any(|index| args.iter().filter(|arg| arg.index() == index).count() > 1);
     if same { args.iter().any(one) } else { args.iter().all(one) }
 }
 
-fn value(action: Action, number: Option<u32>) -> u32 {
+pub fn value(action: Action, number: Option<u32>) -> u32 {
     let number = number.unwrap_or(1);
     match action {
         Action::ScmpActKill | Action::ScmpActKillThread => 0,
