@@ -7,7 +7,7 @@ use crate::steps::{read, run};
 use std::process::Command;
 
 /// Package and what it is for.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "the image of most tests"),
     ("nginx-light", "an image with shared libraries, users and a stop signal"),
     ("docker-registry", "a registry that is not ours"),
@@ -15,9 +15,20 @@ const PACKAGES: [(&str, &str); 10] = [
     ("iproute2", "reading links and addresses as a person would"),
     ("nftables", "reading rules as a person would"),
     ("iptables", "rules of the other plugins"),
-    ("runc", "the OCI runtime that ours must agree with"),
+    ("runc", "an OCI runtime that ours must agree with"),
+    ("crun", "an OCI runtime that ours must agree with"),
+    ("podman", "a client of our OCI runtime"),
+    ("conmon", "what podman keeps beside a container"),
+    ("uidmap", "ranges of ids for containers without root"),
+    ("dbus", "a bus to ask systemd on"),
+    ("strace", "counting system calls"),
+    ("libseccomp-dev", "the compiler of filters that ours must agree with"),
     ("containerd", "the runtime that is measured beside ours, and a client of our OCI runtime"),
     ("libc6-dev", "linking statically"),
+    ("qemu-system-x86", "the guest with systemd and cgroup v2"),
+    ("debootstrap", "making that guest"),
+    ("e2fsprogs", "making its disks"),
+    ("kmod", "loading modules that tests ask for"),
 ];
 
 /// Installs what is missing (as root), or names it.

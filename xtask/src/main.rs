@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask build | test | check | demo | bench`.
+//! Developer commands: `cargo xtask build | test | check | vm | demo | bench`.
 //!
 //! This is the only entry for people and for the build machine; every command says what it does, ends at
 //! the first failure with what to do, and never changes the source.
@@ -8,8 +8,10 @@ mod build;
 mod check;
 mod demo;
 mod install;
+mod nextest;
 mod steps;
 mod suite;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,10 +22,21 @@ Developer commands of this project.
   cargo xtask build [--debug]              programs into target/dist (or target/dist-debug)
   cargo xtask test [--no-install] [FILTER] everything that must hold: style, structure, tests
   cargo xtask check                        the structure alone: layers, unsafe, bans, documents
+  cargo xtask vm [OPTION...] [TEST...]     tests in a Debian 12 guest with systemd and cgroup v2
   cargo xtask demo                         builds, runs a pod, stops it, proves that nothing is left
   cargo xtask bench [ARGUMENT...]          the same work on Corten and on Debian's containerd
 
 FILTER is a part of a test's name. The target folder is CARGO_TARGET_DIR, else target.
+A machine that cannot run a guest skips that step of `test`, unless CORTEN_REQUIRE_VM=1.
+
+Options of vm; without TEST and -p the chosen set of `cargo xtask test` runs:
+  TEST        a part of `PACKAGE PROGRAM NAME`, such as freeze or \"corten-cgroups it\"
+  -p PACKAGE  only tests of this package, and only it is built
+  --keep      the guest stays up after the tests, with a login on its console
+  --no-build  takes the programs that target/dist-debug holds
+  --rebuild   makes the guest anew
+CORTEN_VM_DIR (default: corten/vm in the user's cache folder) is where the guest is kept,
+CORTEN_VM_MIRROR the Debian mirror that it is built from (default: apt's).
 ";
 
 fn main() -> ExitCode {
@@ -35,6 +48,9 @@ fn main() -> ExitCode {
         "build" => build::command(&rest),
         "test" => suite::command(&rest),
         "check" => check::command(&rest),
+        "vm" => vm::command(&rest),
+        // Not for people: what runs in the guest.
+        "vm-guest" => vm::inside::command(&rest),
         "demo" => demo::command(&rest),
         "bench" => bench::command(&rest),
         "help" | "--help" | "-h" => {

@@ -1,6 +1,8 @@
 //! Steps with a heading, a duration, and an end at the first failure.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 /// The steps of one command and how long each took.
@@ -29,15 +31,27 @@ impl Steps {
     }
 }
 
+/// Set by Ctrl-C and SIGTERM once they are outlived, and by [`stop`].
+static STOPPED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
 /// From here on Ctrl-C and SIGTERM do not end this process: what it started gets the signal from the terminal
 /// and ends, and then this process undoes its own work as after any failure.
 pub fn outlive_signals() -> Result<(), String> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let seen = std::sync::Arc::default();
-        signal_hook::flag::register(signal, seen)
+        signal_hook::flag::register(signal, Arc::clone(&STOPPED))
             .map_err(|said| format!("cannot handle signal {signal}: {said}"))?;
     }
     Ok(())
+}
+
+/// Whether waiting must end now.
+pub fn interrupted() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
+
+/// Ends every wait, as Ctrl-C does.
+pub fn stop() {
+    STOPPED.store(true, Ordering::Relaxed);
 }
 
 /// Runs a program with our own streams; a failure says which one and what to do.

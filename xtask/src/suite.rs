@@ -2,11 +2,12 @@
 //! and nothing else.
 
 use crate::build::{Profile, build};
-use crate::steps::{Steps, cargo, read, run};
-use crate::{check, install};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Command;
+use crate::steps::{Steps, cargo, run};
+use crate::vm::{self, Preparation};
+use crate::{check, install, nextest};
+
+/// With the value 1 a machine without a guest fails.
+const REQUIRED: &str = "CORTEN_REQUIRE_VM";
 
 /// The command.
 pub fn command(arguments: &[&str]) -> Result<(), String> {
@@ -28,6 +29,8 @@ pub fn command(arguments: &[&str]) -> Result<(), String> {
 
 fn all(steps: &mut Steps, allowed: bool, filter: Option<&str>) -> Result<(), String> {
     steps.run("packages", || install::packages(allowed))?;
+    // Making it takes minutes on a fresh machine, and is not needed before the end.
+    let guest = filter.is_none().then(Preparation::begin);
     if filter.is_none() {
         steps.run("format", || {
             run(
@@ -42,62 +45,33 @@ fn all(steps: &mut Steps, allowed: bool, filter: Option<&str>) -> Result<(), Str
         })?;
     }
     steps.run("programs for tests", || build(Profile::Debug))?;
-    steps.run("tests", || {
-        // An older report would tell of another run.
-        let _ = std::fs::remove_file(report());
-        run(&mut tests(filter), "The failed tests are named above; `cargo xtask test NAME` runs one.")?;
-        for (reason, count) in skipped(&std::fs::read_to_string(report()).unwrap_or_default()) {
-            println!("{count} x {reason}");
-        }
-        Ok(())
-    })?;
+    steps.run("tests", || nextest::all(filter))?;
     if filter.is_none() {
+        for runtime in nextest::PEERS {
+            steps.run(&format!("OCI tests with {runtime}"), || nextest::peer(runtime))?;
+        }
         steps.run("documentation", || {
             let mut command = cargo(&["test", "--doc", "--workspace", "--quiet"]);
             run(&mut command, "An example in a comment does not hold.")
         })?;
     }
-    Ok(())
-}
-
-/// nextest where it is installed: a process per test, and a time limit for each.
-fn tests(filter: Option<&str>) -> Command {
-    let mut command = if read(&mut cargo(&["nextest", "--version"])).is_ok() {
-        cargo(&["nextest", "run", "--workspace", "--no-fail-fast", "--cargo-quiet", "--no-tests=warn"])
-    } else {
-        println!("cargo nextest is not installed: cargo test runs instead, without time limits");
-        cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast", "--quiet"])
-    };
-    command.args(filter);
-    for program in ["corten-shim", "corten-oci", "corten", "hello-web"] {
-        command.env(test_support::programs::variable(program), Profile::Debug.dist().join(program));
+    match guest {
+        Some(guest) => steps.run("tests in the guest", || in_guest(guest)),
+        None => Ok(()),
     }
-    command
 }
 
-/// Where nextest leaves its report (`.config/nextest.toml`); its store does not follow CARGO_TARGET_DIR.
-fn report() -> PathBuf {
-    crate::workspace().join("target/nextest/default/junit.xml")
-}
-
-/// What tests said that skipped, as `skipped: busybox is not installed`, and how many said it.
-fn skipped(report: &str) -> BTreeMap<&str, usize> {
-    let mut reasons = BTreeMap::new();
-    let lines = report.lines().map(|line| line.rsplit_once('>').map_or(line, |(_, text)| text).trim());
-    for line in lines.filter(|line| line.to_ascii_lowercase().starts_with("skip")) {
-        *reasons.entry(line).or_insert(0) += 1;
-    }
-    reasons
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tests_that_skipped_are_counted_by_reason() {
-        let report = "<system-out>\nrunning 1 test\n</system-out>\n<system-err>skipped: no nft\n</system-err>\n\
-            <system-err>skipped: no nft\n</system-err><system-err>fine</system-err>";
-        assert_eq!(skipped(report), BTreeMap::from([("skipped: no nft", 2)]));
+/// A machine that cannot run a guest goes without, unless it must not.
+fn in_guest(guest: Preparation) -> Result<(), String> {
+    match guest.run_chosen() {
+        Ok(()) => Ok(()),
+        Err(vm::Problem::Failed(why)) => Err(why),
+        Err(vm::Problem::Unavailable(why)) if std::env::var(REQUIRED).is_ok_and(|value| value == "1") => {
+            Err(format!("{REQUIRED}=1, and there is no guest: {why}"))
+        }
+        Err(vm::Problem::Unavailable(why)) => {
+            println!("skipped: all tests in the guest, as there is none: {why}");
+            Ok(())
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod containerd;
 mod corten;
+mod oci;
 
 use crate::build::{Profile, build};
 use crate::steps::{outlive_signals, run};
@@ -18,9 +19,12 @@ use test_support::{TempRoot, image, serve_oci};
 /// How long a daemon may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The command. Further arguments go to `corten bench`; `--only-corten` and `--only-containerd` leave one
+/// The command; `oci` measures the OCI runtimes instead ([`oci`]). Further arguments go to `corten bench`; `--only-corten` and `--only-containerd` leave one
 /// out, `--no-build` takes what is in target/dist.
 pub fn command(arguments: &[&str]) -> Result<(), String> {
+    if let Some((&"oci", rest)) = arguments.split_first() {
+        return oci::command(rest);
+    }
     let flag = |name: &str| arguments.contains(&name);
     let ours = !flag("--only-containerd");
     let theirs = !flag("--only-corten");

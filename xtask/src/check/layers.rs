@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("network", 2),
     ("monitor", 2),
     ("spec", 2),
+    ("systemd", 2),
     ("engine", 3),
     ("cri-server", 4),
     ("streaming", 4),
@@ -45,7 +46,7 @@ const NEVER: &[(&str, &str, &str)] = &[
 ];
 
 /// Crates that stand beside the layers: nothing that is released uses them.
-const ASIDE: &[&str] = &["test-support", "e2e", "xtask", "hello-web"];
+const ASIDE: &[&str] = &["test-support", "e2e", "oci", "oci-clients", "xtask", "hello-web"];
 
 /// Crates above layer 1 that must do without an async runtime.
 const SYNCHRONOUS: &[&str] = &["shim", "oci-cli", "layers", "snapshots", "spec"];
