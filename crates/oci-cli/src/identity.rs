@@ -4,7 +4,7 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use types::{Error, ErrorKind, Result};
@@ -45,6 +45,15 @@ impl Identity {
 
     /// Kills it and waits until it ended, be it our child or not; 10 s at most.
     pub fn end(&self) -> Result<()> {
+        let ended = self.kill_and_wait();
+        // A child of ours would stay until somebody asked; of others' we are told nothing, and that is fine.
+        if let Some(pid) = Pid::from_raw(self.pid) {
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+        ended
+    }
+
+    fn kill_and_wait(&self) -> Result<()> {
         let Some(fd) = self.open() else { return Ok(()) };
         let fail = |what: &str, error: std::io::Error| {
             Error::with_source(ErrorKind::Internal, format!("cannot {what} process {}", self.pid), error)

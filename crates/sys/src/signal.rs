@@ -14,14 +14,16 @@ pub fn block_all() -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// All signals to their default action and none blocked: what a new program expects. Rust's runtime ignores
+/// The standard signals to their default action and none blocked: what a new program expects. Rust's runtime ignores
 /// SIGPIPE, and ignored signals outlive exec.
 pub fn restore_defaults() -> io::Result<()> {
-    for signal in 1..=64 {
-        if matches!(signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33) {
+    // Handlers go with the exec; what stays ignored is what a caller or the runtime of Rust ignores (SIGPIPE), and
+    // nobody ignores signals from 32 on.
+    for signal in 1..32 {
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
             continue;
         }
-        // SAFETY: SIG_DFL is valid for every signal but KILL and STOP; 32 and 33 belong to the C library.
+        // SAFETY: SIG_DFL is valid for every signal but KILL and STOP.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     // SAFETY: sigemptyset initialises the set before sigprocmask reads it.
