@@ -81,7 +81,8 @@ impl Line {
     fn put(&mut self, rules: &Rules, first: u32, defaults: Defaults) {
         self.push(first, Leaf::Return(defaults.value));
         for (number, call) in &rules.calls {
-            let leaf = match (call.checks.is_empty(), call.otherwise.unwrap_or(defaults.value)) {
+            let unlisted = if rules.is_unknown(*number) { defaults.newer } else { defaults.value };
+            let leaf = match (call.checks.is_empty(), call.otherwise.unwrap_or(unlisted)) {
                 (true, value) => Leaf::Return(value),
                 (false, value) => Leaf::Check(Call { checks: call.checks.clone(), otherwise: Some(value) }),
             };

@@ -58,11 +58,13 @@ pub(crate) struct Rules {
     pub calls: BTreeMap<u32, Call>,
     /// The highest number below [`Abi::end_of_common`] that the profile names.
     pub newest: Option<u32>,
+    /// [`Abi::end_of_common`].
+    pub end_of_common: u32,
 }
 
 /// The rules of `profile` for one ABI.
 pub(crate) fn lower(profile: &LinuxSeccomp, abi: Abi) -> Result<Rules, Error> {
-    let mut rules = Rules { calls: BTreeMap::new(), newest: None };
+    let mut rules = Rules { calls: BTreeMap::new(), newest: None, end_of_common: abi.end_of_common() };
     let listed = profile.syscalls().as_deref().unwrap_or_default();
     let explicit = |name: &str| listed.iter().any(|rule| rule.names().iter().any(|n| n == name));
     let mut count = 0;
@@ -94,6 +96,11 @@ pub(crate) fn lower(profile: &LinuxSeccomp, abi: Abi) -> Result<Rules, Error> {
 }
 
 impl Rules {
+    /// A call that is here for what can be reached through it alone, and newer than all that the profile names.
+    pub(crate) fn is_unknown(&self, number: u32) -> bool {
+        number < self.end_of_common && self.newest.is_some_and(|newest| number > newest)
+    }
+
     fn add(&mut self, number: u32, checks: &[Vec<Condition>], value: u32) {
         let call = self.calls.entry(number).or_insert(Call { checks: Vec::new(), otherwise: None });
         if checks.is_empty() {

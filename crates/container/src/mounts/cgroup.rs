@@ -1,5 +1,5 @@
 //! The cgroup view of a container. With a cgroup namespace its own group is the root of every hierarchy; without
-//! one its own groups are bound, so that nobody writes to the whole machine's.
+//! one its own groups of version 1 are bound, and version 2 is shown as a whole, as runc has it.
 
 use super::{Context, Late, clone_mount, propagate, set};
 use crate::beneath;
@@ -110,12 +110,13 @@ fn refused(place: &str, errno: Errno) -> Failure {
     Failure::system(format!("mount {place:?}: cannot mount the cgroups: {}", describe(errno)))
 }
 
-/// cgroup v2. Without a cgroup namespace a read-only mount shows the whole tree, in which
-/// `/proc/self/cgroup` names the container's group, as runc and crun have it; a writable one is of the own group.
+/// cgroup v2. Without a cgroup namespace the mount shows the whole tree, in which `/proc/self/cgroup` names the
+/// container's group, as runc and crun have it: privileged containers that manage the node rely on it. In a user namespace
+/// a writable one is of the own group only (CVE-2023-25809).
 pub(super) fn unified(context: &Context<'_>, mount: &Mount) -> Step {
     let place = &mount.target;
     let point = super::mount_point(context.root, place, true)?;
-    if readonly(mount) || *context.cgroup != Namespace::Inherit {
+    if readonly(mount) || *context.cgroup != Namespace::Inherit || !context.user_namespace {
         match super::filesystem::make(context, "cgroup2", "cgroup", &[], attributes(mount) | mount.set) {
             Ok(made) => return finish(mount, place, &made, &point),
             Err((_, Errno::PERM | Errno::BUSY)) => {}
