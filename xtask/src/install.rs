@@ -12,6 +12,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nginx-light", "an image with shared libraries, users and a stop signal"),
     ("docker-registry", "a registry that is not ours"),
     ("containernetworking-plugins", "CNI plugins that ours must agree with"),
+    ("procps", "ps(1), which `corten-oci ps` shows"),
     ("iproute2", "reading links and addresses as a person would"),
     ("nftables", "reading rules as a person would"),
     ("iptables", "rules of the other plugins"),

@@ -11,7 +11,9 @@ use std::process::Command;
 const PROGRAMS: [&str; 4] = ["corten-shim", "corten-oci", "corten", "hello-web"];
 /// Other OCI runtimes, which are also the names of nextest's profiles for them (`.config/nextest.toml`).
 pub const PEERS: [&str; 2] = ["runc", "crun"];
-/// The tests that are made for any OCI runtime. Those of security are for ours: they would harm with another.
+/// In one process, a program that one test writes cannot be executed while another test forks (execve(2), ETXTBSY).
+const ONE_BY_ONE: [&str; 2] = ["--", "--test-threads=1"];
+/// The tests that are made for any OCI runtime. Those of security are long and about ours.
 const SUITE: [&str; 2] = ["specification", "commands"];
 
 /// Every test, or those whose name holds the filter.
@@ -25,6 +27,9 @@ pub fn all(filter: Option<&str>) -> Result<(), String> {
     };
     // Without a name the tests for any OCI runtime take ours.
     command.args(filter).env_remove("OCI_RUNTIME");
+    if !installed() {
+        command.args(ONE_BY_ONE);
+    }
     told(command, "default", "The failed tests are named above; `cargo xtask test NAME` runs one.")
 }
 
@@ -43,7 +48,7 @@ pub fn peer(runtime: &str) -> Result<(), String> {
         }
         false => {
             let mut command = cargo(&["test", "--package", "corten-oci-suite", "--no-fail-fast", "--quiet"]);
-            command.args(SUITE.iter().flat_map(|name| ["--test", name]));
+            command.args(SUITE.iter().flat_map(|name| ["--test", name])).args(ONE_BY_ONE);
             command
         }
     };

@@ -5,7 +5,7 @@ use crate::layout::{Hierarchy, Version};
 use crate::{Group, Result};
 
 /// Files of v1 that limits are written to, with the controller that they belong to.
-const V1: [(&str, &str); 15] = [
+const V1: [(&str, &str); 17] = [
     ("memory", "memory.limit_in_bytes"),
     ("memory", "memory.memsw.limit_in_bytes"),
     ("memory", "memory.soft_limit_in_bytes"),
@@ -20,12 +20,15 @@ const V1: [(&str, &str); 15] = [
     ("cpuset", "cpuset.cpus"),
     ("cpuset", "cpuset.mems"),
     ("pids", "pids.max"),
+    ("blkio", "blkio.weight"),
     ("blkio", "blkio.bfq.weight"),
+    ("net_cls", "net_cls.classid"),
 ];
 /// The same of v2.
-const V2: [(&str, &str); 12] = [
+const V2: [(&str, &str); 14] = [
     ("memory", "memory.max"),
     ("memory", "memory.swap.max"),
+    ("memory", "memory.min"),
     ("memory", "memory.low"),
     ("memory", "memory.high"),
     ("cpu", "cpu.idle"),
@@ -36,6 +39,7 @@ const V2: [(&str, &str); 12] = [
     ("cpuset", "cpuset.mems"),
     ("pids", "pids.max"),
     ("io", "io.weight"),
+    ("io", "io.bfq.weight"),
 ];
 
 /// Limits of one group at one time.
@@ -102,7 +106,9 @@ impl Snapshot {
             }
             // `io.weight` has one line for each device, and `default 100` first.
             for line in text.lines() {
-                same &= hierarchy.try_write(self.group.relative(), file, line.trim()).is_ok();
+                // An empty list (of CPUs) is written as a line, for the kernel passes over a write of nothing.
+                let line = if line.trim().is_empty() { "\n" } else { line.trim() };
+                same &= hierarchy.try_write(self.group.relative(), file, line).is_ok();
             }
         }
         same

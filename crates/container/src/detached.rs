@@ -23,6 +23,11 @@ pub struct Detached {
     pub namespaces: u64,
     /// Those that it or its parent is in already; the fork sets it.
     pub joined: u64,
+    /// Whether a first process waits once more when everything is mounted and before it enters its root, so that hooks
+    /// see the mounts (OCI runtime specification, "createRuntime Hooks").
+    pub pauses: bool,
+    /// Where it then waits; the fork sets it.
+    pub mounted: Option<OwnedFd>,
 }
 
 /// Waits for one byte.

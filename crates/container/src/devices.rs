@@ -1,5 +1,5 @@
-//! Device nodes and the customary links of `/dev`, made by descriptor of a directory that must be real
-//! (CVE-2026-41579, CVE-2026-47766: an image whose `/dev` is a link).
+//! Device nodes and the customary links of `/dev`, made by descriptor of a directory within the root, wherever a link of
+//! the image leads there (CVE-2026-41579, CVE-2026-47766: an image whose `/dev` is a link to the node's).
 
 use crate::beneath;
 use crate::failure::{Failure, Step, Tried, describe};

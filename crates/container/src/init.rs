@@ -93,6 +93,10 @@ fn become_container(
     }
     make_working_directory(&rootfs, &plan, &who.user)?;
     late.finish()?;
+    if let Some(paused) = detached.and_then(|d| d.mounted.as_ref()) {
+        report.send(&Report::Mounted, None)?;
+        crate::detached::wait(paused)?;
+    }
     if !plan.sysctls.is_empty() {
         let proc = beneath::open_path(&rootfs, "/proc").tried(|| "cannot open /proc for sysctls".into())?;
         sysctl::write(&proc, &plan.sysctls)?;
@@ -230,7 +234,12 @@ pub(crate) fn finish(ending: Ending<'_>) -> Step<Infallible> {
         // Nobody hears the exec fail after the gate, so what can be known is said before.
         program.check()?;
     }
-    report.send(&Report::Ready(who.user.clone()), terminal.as_ref().map(AsFd::as_fd))?;
+    // Who is detached told its ids itself, and there may be more groups than a report takes.
+    let told = match detached {
+        Some(_) => crate::plan::ResolvedUser { groups: Vec::new(), ..who.user.clone() },
+        None => who.user.clone(),
+    };
+    report.send(&Report::Ready(told), terminal.as_ref().map(AsFd::as_fd))?;
     drop(terminal);
     let last = Last { process, who, entered, program: &program, hooks: ending.hooks, detached, report };
     // Whoever asks for a listener takes it before the start, so its filter is loaded before the gate, and with it

@@ -22,6 +22,8 @@ pub enum Report {
     Ready(ResolvedUser),
     /// A step failed; nothing follows.
     Failed(Failure),
+    /// Everything is mounted; the child waits to be let on, see [`crate::detached::Detached::pauses`].
+    Mounted,
     /// Something that was asked for could not be had and is not vital.
     Warning(String),
     /// The next thing that the child does is loading a seccomp filter whose listener will be this descriptor of it.

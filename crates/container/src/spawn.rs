@@ -22,6 +22,15 @@ pub struct Launching {
     pub child: Child,
     /// Where it reports.
     pub report: Receiver,
+    /// What lets a child that paused go on.
+    go: Option<OwnedFd>,
+}
+
+impl Launching {
+    /// Lets a child go on that has reported [`crate::report::Report::Mounted`].
+    pub fn go_on(&self) -> Step {
+        self.go.as_ref().map_or(Ok(()), detached::open)
+    }
 }
 
 /// How to fork for a plan: which namespaces are new, and which PID namespace is joined.
@@ -43,7 +52,7 @@ pub fn launch(plan: &OwnedFd, into: &ForkInto, inherited: Inherited) -> Step<Lau
             drop(receiver);
             init::run(plan, inherited, None, &sender)
         }
-        Fork::Parent(child) => Ok(Launching { child, report: receiver }),
+        Fork::Parent(child) => Ok(Launching { child, report: receiver, go: None }),
     }
 }
 
@@ -77,7 +86,7 @@ fn join_by(
             drop(receiver);
             exec::run(prepared.take(), target, inherited, detached, &sender)
         }
-        Fork::Parent(child) => Ok(Launching { child, report: receiver }),
+        Fork::Parent(child) => Ok(Launching { child, report: receiver, go: None }),
     }
 }
 
@@ -86,7 +95,6 @@ fn join_by(
 #[derive(Debug)]
 pub struct Held {
     launching: Launching,
-    go: OwnedFd,
 }
 
 impl Held {
@@ -97,7 +105,7 @@ impl Held {
 
     /// Lets the child go on.
     pub fn release(self) -> Step<Launching> {
-        detached::open(&self.go)?;
+        self.launching.go_on()?;
         Ok(self.launching)
     }
 }
@@ -133,6 +141,7 @@ pub fn launch_detached(
             // Whoever started it is dead, and nothing was done yet.
             sys::process::exit_now(1)
         }
+        detached.mounted = detached.pauses.then_some(wait);
         init::run(plan, inherited, Some(&detached), &sender)
     }
     let mapped = match &forked {
@@ -147,7 +156,7 @@ pub fn launch_detached(
     match forked? {
         Fork::Parent(child) => {
             mapped?;
-            Ok(Held { launching: Launching { child, report: receiver }, go })
+            Ok(Held { launching: Launching { child, report: receiver, go: Some(go) } })
         }
         Fork::Child => Err(Failure::system("a child came back")),
     }

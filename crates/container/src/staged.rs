@@ -7,6 +7,7 @@ use crate::namespaces::{self, Visit};
 use crate::plan::{Namespace, Namespaces};
 use crate::report::{Receiver, Report, Sender};
 use crate::user_map;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -84,9 +85,13 @@ pub(crate) fn fork(
             // Without the byte it ends when this end is closed.
             drop(go);
             let number = went.and_then(|()| read_number(&told));
-            let _ = rustix::io::retry_on_intr(|| {
-                waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED)
-            });
+            if number.is_err() {
+                let _ = sys::signal::send(between.pidfd.as_fd(), KILL);
+            }
+            // Not waited for: with its end it may have to unmount what the container has, as a dead volume. Whoever calls
+            // takes its children, or ends soon.
+            let _ =
+                waitid(WaitId::PidFd(between.pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
             match number? {
                 Some(pid) => adopt(pid, after).map(Fork::Parent),
                 None => Err(why(receiver)),
@@ -121,9 +126,23 @@ fn run(stage: &Stage<'_>, cgroup: Option<&OwnedFd>, joined: &mut u64) -> Step<Op
         .tried(|| "cannot make the container's process".into())
 }
 
+/// SIGKILL.
+const KILL: i32 = 9;
+/// How long the process in between may take; a container's root can make it wait (autofs(5)).
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
 fn read_number(told: &OwnedFd) -> Step<Option<i32>> {
     let mut bytes = [0; 4];
     loop {
+        match poll(&mut [PollFd::new(told, PollFlags::IN)], Some(&PATIENCE)) {
+            Ok(0) => {
+                return Err(Failure::system(
+                    "the container's namespaces could not be entered within 10 s; does its root hang?",
+                ));
+            }
+            Err(Errno::INTR) => continue,
+            _ => {}
+        }
         return match rustix::io::read(told, &mut bytes) {
             Err(Errno::INTR) => continue,
             Ok(4) => Ok(Some(i32::from_ne_bytes(bytes))),
@@ -137,8 +156,11 @@ fn read_number(told: &OwnedFd) -> Step<Option<i32>> {
 fn adopt(number: i32, cgroup: Option<&OwnedFd>) -> Step<Child> {
     let pid =
         Pid::from_raw(number).ok_or_else(|| Failure::system("the container's process has no number"))?;
-    let pidfd =
-        pidfd_open(pid, PidfdFlags::empty()).tried(|| "cannot open the container's process".into())?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())
+        .inspect_err(|_| {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        })
+        .tried(|| "cannot open the container's process".into())?;
     if let Some(directory) = cgroup {
         rustix::fs::openat(directory, "cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|file| rustix::io::write(&file, number.to_string().as_bytes()))

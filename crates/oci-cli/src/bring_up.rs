@@ -15,7 +15,6 @@ use crate::socket::Socket;
 use crate::terminal::Terminal;
 use crate::{group, intel_rdt, launch, net_devices, pid_file, teardown};
 use cgroups::Group;
-use container::init::Inherited;
 use container::plan::Namespace;
 use container::report::Receiver;
 use container::spawn;
@@ -155,8 +154,12 @@ fn effects(
     launch::set_oom_score(bundle, process.pid, log);
     intel_rdt::apply(&bundle.spec, &record.id, process.pid)?;
     net_devices::hand_over(&bundle.spec, &bundle.plan.namespaces.network, process.pid)?;
-    hooks::run(Moment::Created, &bundle.spec, record)?;
     let launching = held.release().map_err(launch::error)?;
+    if hooks::are_there(Moment::Created, &bundle.spec) {
+        launch::until_mounted(&launching.report, log)?;
+        hooks::run(Moment::Created, &bundle.spec, record)?;
+        launching.go_on().map_err(launch::error)?;
+    }
     let master = launch::until_ready(&launching.report, log)?;
     let terminal = ends.console.take(master)?;
     if let Some(agent) = &ends.agent {
@@ -180,9 +183,8 @@ fn fork(bundle: &Bundle, group: Option<&Group>, gate: OwnedFd, preserve_fds: u32
     let cgroup = entry.directory.take();
     let mut inherited = launch::inherited(entry, bundle.plan.process.terminal)?;
     inherited.sources = container::mounts::prepare(&bundle.plan).map_err(launch::error)?;
-    let detached = launch::detached(Some(gate), preserve_fds)?;
-    let inherited =
-        Inherited { sources: container::mounts::prepare(&bundle.plan).map_err(launch::error)?, ..inherited };
+    let mut detached = launch::detached(Some(gate), preserve_fds)?;
+    detached.pauses = hooks::are_there(Moment::Created, &bundle.spec);
     let plan = launch::plan_file(bundle.plan.encode())?;
     spawn::launch_detached(&plan, &bundle.plan.namespaces, cgroup, inherited, detached).map_err(launch::error)
 }

@@ -3,6 +3,7 @@
 use crate::arguments::Delete;
 use crate::folder::Folder;
 use crate::id::ContainerName;
+use crate::identity::SIGKILL;
 use crate::record::Status;
 use crate::{Context, bundle, teardown};
 use types::{Error, ErrorKind, Result};
@@ -19,6 +20,13 @@ pub fn delete(context: &Context, asked: &Delete) -> Result<()> {
 
 fn existing(context: &Context, force: bool, id: &ContainerName) -> Result<()> {
     let mut folder = Folder::open(&context.root, id)?;
+    if force
+        && let Ok(Some(record)) = folder.record()
+        && let Some(process) = record.process
+    {
+        // Before the lock: who holds it may wait for this very process.
+        let _ = process.signal(SIGKILL);
+    }
     folder.lock()?;
     let record = match folder.record() {
         Ok(Some(record)) => record,
@@ -26,6 +34,7 @@ fn existing(context: &Context, force: bool, id: &ContainerName) -> Result<()> {
         Ok(None) => return folder.remove(),
         Err(error) if force => {
             context.log.warn(&error.chain());
+            teardown::remains(folder.remains())?;
             return folder.remove();
         }
         Err(error) => return Err(error),

@@ -19,7 +19,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 use types::{Error, ErrorKind, Result};
 
-/// How often the count of the out-of-memory killer is looked at: v1's file does not wake a poll(2).
+/// How often the count of the out-of-memory killer is looked at, on both versions: v1's file does not wake a poll(2).
 const GLANCE: Duration = Duration::from_millis(250);
 
 /// The verb.

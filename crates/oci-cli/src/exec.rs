@@ -39,7 +39,11 @@ pub fn exec(context: &Context, asked: &Exec) -> Result<u8> {
     for warning in warnings {
         context.log.warn(&warning);
     }
-    let namespaces = joined_namespaces(&plan.namespaces);
+    let mut namespaces = joined_namespaces(&plan.namespaces);
+    if namespaces & namespace::USER != 0 && is_own_user_namespace(first.pid) {
+        // It cannot be joined by who is in it (setns(2), EINVAL).
+        namespaces &= !namespace::USER;
+    }
     let mut process = plan.process;
     process.create_cwd = false;
     let cpus = std::mem::take(&mut process.scheduling.initial_cpus);
@@ -62,6 +66,11 @@ pub fn exec(context: &Context, asked: &Exec) -> Result<u8> {
         })?)
     };
     let mut entry = entry(&record, &asked.cgroup)?;
+    if asked.cgroup.is_empty()
+        && let Some(inner) = group_below(&record, first.pid)?
+    {
+        entry.directory = inner.entry()?.directory;
+    }
     let users = group::users_scope(&record);
     let into = ForkInto { new: 0, pid, cgroup: entry.directory.take().filter(|_| users.is_none()) };
     let inherited = launch::inherited(entry, process.terminal)?;
@@ -265,6 +274,32 @@ fn with_capabilities(sets: Option<LinuxCapabilities>, names: &[String]) -> Resul
     sets.set_effective(with(sets.effective()));
     sets.set_permitted(with(sets.permitted()));
     Ok(sets)
+}
+
+fn is_own_user_namespace(pid: i32) -> bool {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user")).ok();
+    of(&pid.to_string()).is_some_and(|theirs| of("self") == Some(theirs))
+}
+
+/// The v2 group of the first process, where the container has made groups below its own and handed controllers down:
+/// then its own takes no process (cgroup-v2.rst, "No Internal Process Constraint"; runc falls back to the same,
+/// `libcontainer/process_linux.go`).
+fn group_below(record: &Record, pid: i32) -> Result<Option<cgroups::Group>> {
+    let Some(group) = group::of(record)? else { return Ok(None) };
+    if group.text("", "cgroup.subtree_control")?.is_none_or(|text| text.trim().is_empty()) {
+        return Ok(None);
+    }
+    // The node's /proc: nothing of the container's.
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let below = text
+        .lines()
+        .find_map(|line| line.strip_prefix("0::")?.split_once(record.cgroup.as_str()))
+        .map(|(_, below)| below)
+        .filter(|below| below.starts_with('/') && !below.contains(".."));
+    match below {
+        Some(below) => group::of(&Record { cgroup: format!("{}{below}", record.cgroup), ..record.clone() }),
+        None => Ok(None),
+    }
 }
 
 /// The cgroup to run in: the container's, or one below it that is there already.

@@ -4,6 +4,7 @@
 //! until `start`), `lock` (held by whoever changes the container). Never follows a link.
 
 use crate::id::ContainerName;
+use crate::identity::Identity;
 use crate::record::{FORMAT, Record};
 use crate::user;
 use rustix::fd::OwnedFd;
@@ -194,6 +195,20 @@ impl Folder {
         serde_json::from_value(value).map(Some).map_err(|e| damaged(e.to_string()))
     }
 
+    /// What a record that is damaged or of another version still says of a process and a group, as far as it can be
+    /// read.
+    pub fn remains(&self) -> (Option<Identity>, Option<String>) {
+        let value: serde_json::Value = self
+            .read(STATE)
+            .ok()
+            .flatten()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let process = value.get("process").and_then(|process| serde_json::from_value(process.clone()).ok());
+        let group = value.get("cgroup").and_then(serde_json::Value::as_str).filter(|path| !path.is_empty());
+        (process, group.map(str::to_owned))
+    }
+
     /// The record of a container that is whole.
     pub fn known(&self) -> Result<Record> {
         self.record()?.ok_or_else(|| {
@@ -254,12 +269,18 @@ impl Folder {
     /// Removes the folder. What is gone is fine; files that others put there make it fail.
     pub fn remove(&self) -> Result<()> {
         // The record goes last but for the lock, so that a kill in between leaves what `delete` understands.
-        for name in [GATE, CONFIG, &temporary(STATE), &temporary(CONFIG), STATE, LOCK] {
+        for name in [GATE, CONFIG, &temporary(STATE), &temporary(CONFIG), STATE] {
             self.unlink(name)?;
         }
-        match rustix::fs::unlinkat(&self.root, self.name.as_str(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(failed("remove", &self.path, errno)),
+        let mut tries = 16;
+        loop {
+            self.unlink(LOCK)?;
+            match rustix::fs::unlinkat(&self.root, self.name.as_str(), AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                // Another verb has just made a lock of its own, which it finds to be of nothing.
+                Err(Errno::NOTEMPTY | Errno::EXIST) if tries > 0 => tries -= 1,
+                Err(errno) => return Err(failed("remove", &self.path, errno)),
+            }
         }
     }
 

@@ -196,7 +196,7 @@ pub fn end(record: &Record) -> Result<()> {
 }
 
 /// Sets other limits: systemd's properties first, so that it does not set the old ones again, then the group's.
-/// Whatever is refused, all are as they were. Gives back what was left out.
+/// Whatever is refused, those that [`cgroups::Snapshot`] knows are as they were. Gives back what was left out.
 pub fn change(record: &Record, before: &cgroups::Limits, limits: &crate::limits::Limits) -> Result<Change> {
     let group = existing(record)?;
     group.fits(limits.wanted())?;
@@ -205,17 +205,15 @@ pub fn change(record: &Record, before: &cgroups::Limits, limits: &crate::limits:
     let change = match &record.manager {
         Manager::Cgroupfs => change,
         Manager::Systemd(scope) => {
-            let old = Properties::of_limits(before, mode)?;
-            scope.update(&Properties::of_limits(limits.wanted(), mode)?, systemd::PATIENCE)?;
+            let new = Properties::of_limits(limits.wanted(), mode)?;
+            let old = Properties::of_limits(before, mode)?.undoing(&new);
+            scope.update(&new, systemd::PATIENCE)?;
             Change { scope: Some((scope.clone(), old)), ..change }
         }
     };
     match limits.apply(&group) {
         Ok(warnings) => Ok(Change { warnings, ..change }),
-        Err(error) => {
-            change.take_back();
-            Err(error)
-        }
+        Err(error) => Err(change.undo(error)),
     }
 }
 
@@ -228,8 +226,15 @@ pub struct Change {
 }
 
 impl Change {
-    /// Sets the limits back. False when not all of them could be.
-    pub fn take_back(&self) -> bool {
+    /// Sets the limits back because of an error, which then says whether that worked.
+    pub fn undo(&self, error: Error) -> Error {
+        error.context(match self.take_back() {
+            true => "the limits are as they were",
+            false => "not all limits could be set back",
+        })
+    }
+
+    fn take_back(&self) -> bool {
         let scope = match &self.scope {
             Some((scope, old)) => scope.update(old, systemd::PATIENCE).is_ok(),
             None => true,

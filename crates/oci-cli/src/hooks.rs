@@ -11,12 +11,18 @@ use types::{Error, Result};
 /// When hooks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// The namespaces are there, and nothing is mounted in them yet.
+    /// The namespaces and mounts are there, and the root is not entered yet.
     Created,
     /// The program runs.
     Started,
     /// The container is deleted.
     Deleted,
+}
+
+/// Whether a specification has any for a moment.
+pub fn are_there(moment: Moment, spec: &Spec) -> bool {
+    let some = |(_, list): &(&str, &Option<Vec<Hook>>)| list.as_ref().is_some_and(|list| !list.is_empty());
+    spec.hooks().as_ref().is_some_and(|hooks| lists(moment, hooks).iter().any(some))
 }
 
 /// Runs the hooks of a moment in their order; the first that fails ends it. So it is for all but `poststop`: the

@@ -57,9 +57,9 @@ pub fn apply(spec: &Spec, id: &str, pid: i32) -> Result<()> {
     if group.is_some() {
         match std::fs::create_dir(&folder) {
             Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                // Without limits of its own the container takes the group as it is.
-            }
+            // Named by `closID`, it is shared: without limits of its own the container takes the group as it is. One of
+            // the container's name that is there already is somebody else's, and would be removed with the container.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && !is_own(rdt) => {}
             Err(error) => return Err(failed("make", &folder, error)),
         }
     }

@@ -45,9 +45,11 @@ fn one(record: &Record, status: Status, signal: i32) -> Result<()> {
     if !process.signal(signal)? {
         return Err(Error::precondition(format!("container not running: {:?} has just ended", record.id)));
     }
-    // One that v1's freezer holds dies when it is let go (runc `libcontainer`, `signal`).
-    if signal == SIGKILL && record.is_frozen() {
-        group::existing(record)?.thaw()?;
+    // One that v1's freezer holds dies when it is let go (runc `libcontainer`, `signal`), in whatever group below.
+    if signal == SIGKILL
+        && let Some(group) = group::of(record)?
+    {
+        group.thaw()?;
     }
     Ok(())
 }
@@ -57,9 +59,10 @@ fn all(group: &Group, signal: i32) -> Result<()> {
         return group.kill();
     }
     for pid in group.processes()? {
-        // One that ended meanwhile is fine; the number cannot be another's between these two lines
-        // unless all of them were used up.
-        if let Ok(process) = Identity::of(pid) {
+        // One that ended meanwhile is fine. The number may be another's by now: then it is not in the group.
+        if let Ok(process) = Identity::of(pid)
+            && group.processes()?.contains(&pid)
+        {
             process.signal(signal)?;
         }
     }

@@ -97,12 +97,25 @@ pub fn plan_file(bytes: std::result::Result<Vec<u8>, postcard::Error>) -> Result
     })
 }
 
+/// Waits until a child that pauses there has mounted everything.
+pub fn until_mounted(report: &Receiver, log: &Log) -> Result<()> {
+    loop {
+        match report.receive().map_err(error)? {
+            Some((Report::Mounted, _)) => return Ok(()),
+            Some((Report::Ready(_) | Report::Listener(_), _)) => {}
+            Some((Report::Warning(warning), _)) => log.warn(&warning),
+            Some((Report::Failed(failure), _)) => return Err(error(failure)),
+            None => return Err(Error::internal("the container's process ended before it could say why")),
+        }
+    }
+}
+
 /// Waits until the child is ready. Answers the master of its terminal.
 pub fn until_ready(report: &Receiver, log: &Log) -> Result<Option<OwnedFd>> {
     loop {
         match report.receive().map_err(error)? {
             Some((Report::Ready(_), terminal)) => return Ok(terminal),
-            Some((Report::Listener(_), _)) => {}
+            Some((Report::Listener(_) | Report::Mounted, _)) => {}
             Some((Report::Warning(warning), _)) => log.warn(&warning),
             Some((Report::Failed(failure), _)) => return Err(error(failure)),
             None => return Err(Error::internal("the container's process ended before it could say why")),
@@ -114,7 +127,7 @@ pub fn until_ready(report: &Receiver, log: &Log) -> Result<Option<OwnedFd>> {
 pub fn until_executed(report: &Receiver, log: &Log) -> Result<()> {
     loop {
         match report.receive().map_err(error)? {
-            Some((Report::Ready(_) | Report::Listener(_), _)) => {}
+            Some((Report::Ready(_) | Report::Listener(_) | Report::Mounted, _)) => {}
             Some((Report::Warning(warning), _)) => log.warn(&warning),
             Some((Report::Failed(failure), _)) => return Err(error(failure)),
             None => return Ok(()),

@@ -61,7 +61,7 @@ fn take(child: &Child, report: &Receiver, log: &Log) -> Result<OwnedFd> {
     let number = loop {
         match report.receive().map_err(launch::error)? {
             Some((Report::Listener(number), _)) => break number,
-            Some((Report::Ready(_), _)) => {}
+            Some((Report::Ready(_) | Report::Mounted, _)) => {}
             Some((Report::Warning(warning), _)) => log.warn(&warning),
             Some((Report::Failed(failure), _)) => return Err(launch::error(failure)),
             None => return Err(Error::internal("the container's process ended before it loaded its filter")),

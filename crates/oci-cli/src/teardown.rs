@@ -39,10 +39,27 @@ pub fn everything(folder: &Folder, record: &Record, spec: Option<&Spec>, log: &L
     errors
 }
 
+/// Ends and removes what a record names that cannot be read as a whole.
+pub fn remains((process, path): (Option<Identity>, Option<String>)) -> Result<()> {
+    let group = path.map(|path| cgroups::Cgroups::probe()?.open(&path)).transpose()?.flatten();
+    if let Some(group) = &group {
+        // Nothing that v1's freezer holds dies. Without a freezer nothing is held.
+        let _ = group.thaw();
+    }
+    if let Some(process) = process {
+        process.end()?;
+    }
+    let Some(group) = group else { return Ok(()) };
+    if !group.processes()?.is_empty() {
+        group.kill()?;
+    }
+    group.remove()
+}
+
 fn end(record: &Record, process: &Identity) -> Result<()> {
-    // A process that v1's freezer holds dies when it is let go, and not before.
+    // A process that v1's freezer holds dies when it is let go, and not before; the container may hold it in a group of
+    // its own below, so what the record's group says does not count.
     if process.signal(SIGKILL)?
-        && record.is_frozen()
         && let Some(group) = group::of(record)?
     {
         group.thaw()?;

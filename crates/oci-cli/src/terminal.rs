@@ -107,15 +107,17 @@ impl Terminal {
         }
     }
 
-    /// Shows what is left when the process has ended.
+    /// Shows what is left when the process has ended: what the kernel holds, and no more, for others may write on.
     pub fn finish(mut self) {
-        while !self.output_ended || !self.shown.is_empty() {
+        let mut left: usize = 1 << 20;
+        while left > 0 && !self.output_ended || !self.shown.is_empty() {
             if self.shown.is_empty() {
                 self.read_shown();
                 if self.shown.is_empty() {
                     break;
                 }
             }
+            left = left.saturating_sub(self.shown.len());
             self.write_shown();
         }
     }

@@ -1,5 +1,5 @@
 //! `update`: other limits for a container that is there. All of them are checked before one is set, and when the
-//! kernel refuses one, those before it are taken back.
+//! kernel refuses one, those before it are taken back, where the kernel lets read what they were.
 
 mod asked;
 
@@ -23,17 +23,14 @@ pub fn update(context: &Context, asked: &Update) -> Result<()> {
     let before = limits(config.pointer("/linux/resources"))?;
     let wanted = limits(Some(merged(&mut config, &change)?))?;
     let failed =
-        |error: Error| error.context(format!("the limits of container {:?} are as they were", record.id));
+        |error: Error| error.context(format!("cannot change the limits of container {:?}", record.id));
     let done = group::change(&record, before.wanted(), &wanted).map_err(failed)?;
     let schemas = asked::schemas(asked);
     let rest = set_schemas(&mut config, schemas, &record.id, process.pid)
         // What is kept is what `exec` and the next `update` go by.
         .and_then(|()| folder.write_config(config.to_string().as_bytes()));
     if let Err(error) = rest {
-        if !done.take_back() {
-            context.log.warn("some limits could not be set back to what they were");
-        }
-        return Err(failed(error));
+        return Err(failed(done.undo(error)));
     }
     for warning in &done.warnings {
         context.log.warn(warning);
@@ -95,6 +92,10 @@ fn merged<'a>(config: &'a mut Value, change: &Map<String, Value>) -> Result<&'a 
     for (section, new) in change {
         match (all.get_mut(section), new) {
             (Some(Value::Object(old)), Value::Object(new)) => {
+                // Memory with swap is a sum: it means nothing beside another limit (runc `update.go` drops it as well).
+                if section == "memory" && new.contains_key("limit") {
+                    old.remove("swap");
+                }
                 old.extend(new.iter().map(|(name, value)| (name.clone(), value.clone())));
             }
             _ => {
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(
             all,
             json!({
-                "memory": { "limit": 1, "swap": 6 }, "pids": { "limit": 7 }, "devices": [1],
+                "memory": { "limit": 1 }, "pids": { "limit": 7 }, "devices": [1],
                 "cpu": { "shares": 2 },
             })
         );

@@ -232,7 +232,7 @@ impl Supervisor {
                 false
             }
             // No plan of the daemon asks for one.
-            Ok(Some((Report::Listener(_), _))) => false,
+            Ok(Some((Report::Listener(_) | Report::Mounted, _))) => false,
             Ok(Some((Report::Failed(failure), _))) => {
                 launch.failure = Some(failure);
                 true

@@ -245,7 +245,8 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 /// the descriptors are still open, and `/proc/self/fd/N/..` leads out of the root (CVE-2024-21626).
 ///
 /// # Errors
-/// What close_range(2) (Linux 5.9) says; then `last` was not run.
+/// What close_range(2) (Linux 5.9) says; then `last` was not run, and nothing was closed. A failure after that ends
+/// the process.
 pub fn close_others_and(
     first: u32,
     keep: &[BorrowedFd<'_>],
@@ -263,6 +264,7 @@ pub fn close_others_and(
     kept.dedup();
     let ends = kept.iter().map(|fd| fd.saturating_sub(1)).chain([u32::MAX]);
     let starts = [first].into_iter().chain(kept.iter().map(|fd| fd + 1));
+    let mut closed = false;
     for (from, to) in starts.zip(ends) {
         // Nothing lies between two neighbours, and nothing below descriptor 0.
         if from > to || kept.contains(&to) {
@@ -271,9 +273,13 @@ pub fn close_others_and(
         // SAFETY: descriptors are closed behind the back of their owners, but no owner runs again: `last` is
         // given none of them by its caller's contract and never returns, and a panic in it aborts.
         let done = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+        if done != 0 && closed {
+            exit_now(1);
+        }
         if done != 0 {
             return Err(io::Error::last_os_error());
         }
+        closed = true;
     }
     let _guard = Never;
     // The lint sees that nothing follows; the type checker wants it written down.

@@ -17,8 +17,8 @@ pub fn block_all() -> io::Result<()> {
 /// The standard signals to their default action and none blocked: what a new program expects. Rust's runtime ignores
 /// SIGPIPE, and ignored signals outlive exec.
 pub fn restore_defaults() -> io::Result<()> {
-    // Handlers go with the exec; what stays ignored is what a caller or the runtime of Rust ignores (SIGPIPE), and
-    // nobody ignores signals from 32 on.
+    // Handlers go with the exec; what stays ignored is what the caller or the runtime of Rust ignores (SIGPIPE). Signals
+    // from 32 on have no customary meaning and are left to the caller.
     for signal in 1..32 {
         if matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
             continue;

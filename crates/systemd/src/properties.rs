@@ -44,6 +44,23 @@ impl Properties {
         self.list.extend(other.list);
     }
 
+    /// These, and for what only `new` has systemd's word for "not set": to take `new` back where these were before.
+    pub fn undoing(mut self, new: &Properties) -> Properties {
+        for property in &new.list {
+            if self.list.iter().any(|old| old.name == property.name) {
+                continue;
+            }
+            let value: Value<'static> = match property.name.as_str() {
+                "AllowedCPUs" | "AllowedMemoryNodes" => Vec::<u8>::new().into(),
+                "MemoryLow" | "MemoryMin" => 0_u64.into(),
+                // "infinity" of limits, and what a weight has when none is set (`CGROUP_WEIGHT_INVALID`).
+                _ => u64::MAX.into(),
+            };
+            self.list.push(Property { name: property.name.clone(), value, since: property.since });
+        }
+        self
+    }
+
     /// The properties that stand for limits, for the mode of the machine (`Cgroups::mode`).
     ///
     /// # Errors
@@ -168,6 +185,8 @@ impl Properties {
         match (limits.cpu.idle, limits.cpu.shares) {
             (Some(1), _) => self.newer(252, "CPUWeight", 0_u64),
             (_, Some(shares)) => self.add("CPUWeight", weight_of_shares(shares)),
+            // No longer idle, with the weight of every group.
+            (Some(0), None) => self.add("CPUWeight", 100_u64),
             _ => {}
         }
         Ok(())

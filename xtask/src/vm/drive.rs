@@ -23,7 +23,9 @@ const SPARE: u64 = 24;
 pub fn environment() -> Vec<(String, String)> {
     let at = |program: &str| (test_support::programs::variable(program), format!("{DRIVE}/bin/{program}"));
     let there = PROGRAMS.iter().filter(|program| Profile::Debug.dist().join(program).is_file());
-    there.map(|program| at(program)).collect()
+    // What takes five hundred processes here takes as long with forty there.
+    let crowd = ("CORTEN_CROWD".to_owned(), "40".to_owned());
+    there.map(|program| at(program)).chain([crowd]).collect()
 }
 
 /// Where `CARGO_BIN_EXE_*` points on the host, and that program on the drive, for packages whose tests run.

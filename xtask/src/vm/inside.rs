@@ -52,7 +52,7 @@ fn run(job: &Job, begin: Instant) -> Result<(), String> {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(test) = job.tests.get(index) else { return };
                     let report = one(index, test, job, left(), &folder.join(index.to_string()));
-                    if report.outcome == Outcome::Fail
+                    if report.outcome.is_failure()
                         && let Ok(mut failed) = failed.lock()
                     {
                         failed.push(index);

@@ -75,11 +75,9 @@ pub const FILES: &[(&str, &str, bool)] = &[
     ),
 ];
 
-/// Run in the guest's root, in this order. `tester` is the ordinary user of tests without root; useradd(8)
-/// gives it a range of subordinate ids.
+/// Run in the guest's root, in this order.
 pub const STEPS: &[&[&str]] = &[
     &["passwd", "-d", "root"],
-    &["useradd", "--create-home", "--shell", "/bin/sh", "tester"],
     &["mkdir", "-p", "/mnt/work"],
     &["systemctl", "enable", "corten-vm.service", "apparmor.service"],
     &["systemctl", "set-default", "multi-user.target"],

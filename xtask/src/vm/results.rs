@@ -32,11 +32,6 @@ impl<'a> Results<'a> {
         Some(line)
     }
 
-    /// Whether no test is through.
-    pub fn is_empty(&self) -> bool {
-        self.reports.is_empty()
-    }
-
     /// Tests that held only when nothing ran beside them.
     pub fn second_tries(&self) -> Vec<String> {
         let held = self.reports.values().filter(|report| report.again && !report.outcome.is_failure());

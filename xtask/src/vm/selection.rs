@@ -34,11 +34,19 @@ pub const CHOSEN: &[Choice] = &[
     all("corten-cgroups", "it", "every promise about cgroups, on v2 with all controllers"),
     all("corten-systemd", "it", "scopes need a systemd that is pid 1"),
     Choice {
-        wanted: &["limits::", "labels::", "devices::", "namespaces::", "idmap::", "capabilities::"],
-        ..all("corten-oci-suite", "specification", "limits of v2, AppArmor, and namespaces of another kernel")
+        wanted: &["rootless::", "systemds_scopes"],
+        ..all("corten-oci", "it", "an ordinary user's containers, and a crowd in systemd's scopes")
     },
     Choice {
-        wanted: &["update::", "pause::", "events::", "kill::", "delete::", "exec::", "life::", "ps::"],
+        wanted: &["resources::", "device_rules::", "labels::", "idmap::", "user_namespaces::"],
+        ..all(
+            "corten-oci-suite",
+            "specification",
+            "limits of v2, AppArmor, and user namespaces of another kernel",
+        )
+    },
+    Choice {
+        wanted: &["global::systemd_", "update::", "pause::", "events::", "kill::", "delete::", "ps::"],
         ..all("corten-oci-suite", "commands", "the commands that work on cgroups")
     },
     Choice {

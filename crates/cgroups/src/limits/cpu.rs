@@ -69,11 +69,17 @@ impl Setting<'_> {
         if hierarchy.version == Version::V2 {
             return self.cannot(format!("{WHAT} cannot be set: cgroup v2 has no such limit"));
         }
-        if let Some(period) = asked.realtime_period {
-            self.write_if_there(hierarchy, "cpu.rt_period_us", &period.to_string(), WHAT)?;
+        // The runtime may not be above the period at any moment: the one that is refused at first goes last.
+        let period = asked.realtime_period.map(|period| ("cpu.rt_period_us", period.to_string()));
+        let runtime = asked.realtime_runtime.map(|runtime| ("cpu.rt_runtime_us", runtime.to_string()));
+        let mut waiting: Vec<(&str, String)> = [period, runtime].into_iter().flatten().collect();
+        if let [(file, value), _] = &waiting[..]
+            && self.try_write(hierarchy, file, value) == Err(Errno::INVAL)
+        {
+            waiting.reverse();
         }
-        if let Some(runtime) = asked.realtime_runtime {
-            self.write_if_there(hierarchy, "cpu.rt_runtime_us", &runtime.to_string(), WHAT)?;
+        for (file, value) in waiting {
+            self.write_if_there(hierarchy, file, &value, WHAT)?;
         }
         Ok(())
     }

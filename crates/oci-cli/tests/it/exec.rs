@@ -76,3 +76,38 @@ fn exec_says_why_it_fails() {
     place.good(&["delete", "-f", &place.id]);
     place.assert_nothing_left();
 }
+
+#[test]
+fn an_exec_goes_where_the_first_process_is_when_the_group_has_groups_of_its_own() {
+    let script = "cd /sys/fs/cgroup && busybox mkdir init && echo 1 > init/cgroup.procs && echo +pids > cgroup.subtree_control && exec sleep 100";
+    let Some(place) = Place::running("inner", &["sh", "-c", script]) else { return };
+    if std::path::Path::new("/sys/fs/cgroup/memory").exists() {
+        eprintln!("SKIPPED inner: cgroup v2 is needed");
+        return;
+    }
+    place.edit(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["type"] != "cgroup");
+        mounts.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"] }));
+    });
+    place.good(&["run", "-d", &place.id]);
+    let start = std::time::Instant::now();
+    loop {
+        let output = place.run(&[
+            "exec",
+            &place.id,
+            "cat",
+            "/proc/self/cgroup",
+            "/sys/fs/cgroup/cgroup.subtree_control",
+        ]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if said.contains("pids") {
+            assert!(said.starts_with("0::/init\n"), "{said}");
+            break;
+        }
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "{output:?}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    place.good(&["delete", "-f", &place.id]);
+    place.assert_nothing_left();
+}

@@ -195,3 +195,27 @@ fn stragglers_of_a_stopped_container_go_with_it() {
         assert_no_process(&place);
     }
 }
+
+#[test]
+fn what_stands_still_in_a_group_below_can_be_killed() {
+    let Some(place) = Place::running("frozen-below", &["sleep", "100"]) else { return };
+    for verb in ["kill", "delete"] {
+        place.good(&["run", "-d", &place.id]);
+        let state: serde_json::Value = serde_json::from_str(&place.good(&["state", &place.id])).unwrap();
+        let group = place.groups().into_iter().find(|group| group.join("freezer.state").exists());
+        let Some(group) = group else {
+            eprintln!("SKIPPED frozen-below: the freezer of cgroup v1 is needed");
+            return;
+        };
+        let below = group.join("below");
+        std::fs::create_dir(&below).unwrap();
+        std::fs::write(below.join("cgroup.procs"), state["pid"].to_string()).unwrap();
+        std::fs::write(below.join("freezer.state"), "FROZEN").unwrap();
+        if verb == "kill" {
+            place.good(&["kill", &place.id, "KILL"]);
+            place.await_status("stopped");
+        }
+        place.good(&["delete", "--force", &place.id]);
+        place.assert_nothing_left();
+    }
+}

@@ -267,3 +267,20 @@ fn namespaces_are_joined_by_path() {
     place.good(&["delete", "-f", &place.id]);
     place.assert_nothing_left();
 }
+
+#[test]
+fn what_another_version_recorded_is_ended_by_delete_force() {
+    let Some(place) = Place::running("versions", &["sleep", "100"]) else { return };
+    place.good(&["run", "-d", &place.id]);
+    let path = place.root().join(&place.id).join("state.json");
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let pid = record["process"]["pid"].as_i64().unwrap();
+    record["format"] = json!(1);
+    record.as_object_mut().unwrap().remove("manager");
+    std::fs::write(&path, record.to_string()).unwrap();
+    assert!(place.bad(1, &["delete", &place.id]).contains("another version"));
+    place.good(&["delete", "--force", &place.id]);
+    place.assert_nothing_left();
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+}

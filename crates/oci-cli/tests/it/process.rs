@@ -243,3 +243,12 @@ fn intel_rdt_without_resctrl_says_what_is_missing() {
     assert!(place.bad(1, &["run", &place.id]).contains("/sys/fs/resctrl"));
     place.assert_nothing_left();
 }
+
+#[test]
+fn thousands_of_groups_are_taken() {
+    let Some(place) = Place::new("groups") else { return };
+    let groups: Vec<u32> = (0..5000).map(|number| 4_000_000_000 + number).collect();
+    place.edit(|config| config["process"]["user"]["additionalGids"] = json!(groups));
+    let said = output(&place, "grep Groups: /proc/self/status | busybox wc -w");
+    assert_eq!(said.trim(), "5001", "the heading and the groups");
+}

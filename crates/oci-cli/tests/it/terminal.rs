@@ -122,6 +122,9 @@ fn in_the_foreground_the_terminal_is_relayed_and_the_callers_own_restored() {
     let exec = place.run(&["exec", "-t", &place.id, "sh", "-c", "tty; exit 5"]);
     assert_eq!(exec.status.code(), Some(5));
     assert!(String::from_utf8_lossy(&exec.stdout).contains("/dev/pts/"), "{exec:?}");
+    // Who writes on after the program's end keeps nobody.
+    let exec = place.run(&["exec", "-t", &place.id, "sh", "-c", "trap '' HUP; busybox yes & exit 5"]);
+    assert_eq!(exec.status.code(), Some(5));
     place.good(&["delete", "-f", &place.id]);
     place.assert_nothing_left();
 }

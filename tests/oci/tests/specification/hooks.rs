@@ -217,3 +217,36 @@ fn create_container_runs_before_the_root_is_changed() {
     let _ = case.run().good();
     assert_eq!(lines(&file), ["both"]);
 }
+
+/// config.md, "createRuntime Hooks": "called after the runtime environment has been created (according to the configuration in
+/// config.json) but before pivot_root"; what belongs to it is mounted, and a namespace that is joined by path is joined.
+#[test]
+fn hooks_of_the_runtime_see_mounts_and_namespaces_of_the_container() {
+    let Some(case) = Case::new("hook-view") else { return };
+    let file = told(&case);
+    // A network namespace of somebody else's, as every pod has it.
+    let mut holder = std::process::Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().unwrap();
+    let path = format!("/proc/{}/ns/net", holder.id());
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    output::until("the namespace", || (std::fs::read_link(&path).ok()? != own).then_some(()));
+    case.namespace("network", Some(&path));
+    let script = format!(
+        "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); readlink /proc/$pid/ns/net >> {file}; grep -c ' {}/dev/pts ' /proc/$pid/mountinfo >> {file}",
+        case.bundle.root().display()
+    );
+    for kind in ["prestart", "createRuntime"] {
+        case.hook(kind, &script);
+    }
+    let _ = case.sleeps().create();
+    let wanted = std::fs::read_link(&path).unwrap().display().to_string();
+    let told = lines(&file);
+    case.delete_force();
+    let _ = holder.kill();
+    let _ = holder.wait();
+    assert_eq!(told.len(), 4, "{told:?}");
+    for pair in told.chunks(2) {
+        assert_eq!(pair[0], wanted, "{told:?}");
+        assert_eq!(pair[1], "1", "{told:?}");
+    }
+    case.assert_nothing_left();
+}

@@ -1,6 +1,6 @@
 //! config.md, "Mounts": `idmap`, `ridmap`, `uidMappings` and `gidMappings` (mount_setattr(2), MOUNT_ATTR_IDMAP).
 
-use oci_suite::{Case, Kind, lacks};
+use oci_suite::{Case, Kind, lacks, needs};
 use rustix::mount::{MountFlags, mount};
 use serde_json::{Value, json};
 use std::os::unix::fs::chown;
@@ -110,6 +110,12 @@ fn files_made_through_a_mapped_mount_belong_to_the_unmapped_owner() {
 fn ridmap_is_for_the_mounts_below_too_and_idmap_is_not() {
     let Some(case) = Case::new("ridmap") else { return };
     if unknown() {
+        return;
+    }
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut parts = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if needs(version >= (6, 3), "tmpfs that can be idmapped (Linux 6.3)") {
         return;
     }
     let top = owned(&case);
