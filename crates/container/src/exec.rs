@@ -5,7 +5,7 @@
 use crate::detached::Detached;
 use crate::failure::{Failure, Step, Tried};
 use crate::init::{Ending, Inherited, finish, join_cgroups, last_word, read_plan};
-use crate::plan::{ExecPlan, PLAN_VERSION};
+use crate::plan::ExecPlan;
 use crate::report::Sender;
 use crate::{credentials, namespaces, user};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,12 +21,6 @@ pub(crate) struct Prepared {
 /// All that needs the node's files, by a process that nobody in the container can see; what it sets, its child has, too.
 pub(crate) fn prepare(plan: &OwnedFd, report: &Sender) -> Step<Prepared> {
     let plan: ExecPlan = read_plan(plan)?;
-    if plan.version != PLAN_VERSION {
-        return Err(Failure::system(format!(
-            "the exec plan is of version {}, this supervisor knows {PLAN_VERSION}",
-            plan.version
-        )));
-    }
     credentials::set_oom_score(&plan.process, report)?;
     credentials::set_labels(&credentials::open_labels(&plan.process)?)?;
     let null =

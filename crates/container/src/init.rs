@@ -61,12 +61,6 @@ fn become_container(
         sys::process::die_with_parent().tried(|| "cannot tie the container to its supervisor".into())?;
     }
     let plan: LaunchPlan = read_plan(plan)?;
-    if plan.version != PLAN_VERSION {
-        return Err(Failure::system(format!(
-            "the launch plan is of version {}, this supervisor knows {PLAN_VERSION}",
-            plan.version
-        )));
-    }
     join_cgroups(&inherited.cgroup_tasks)?;
     // Through the node's `/proc`, before any other can be in its place (CVE-2025-52881).
     credentials::set_oom_score(&plan.process, report)?;
@@ -143,7 +137,16 @@ pub(crate) fn read_plan<T: serde::de::DeserializeOwned>(file: &OwnedFd) -> Step<
         }
         read += got;
     }
-    postcard::from_bytes(&bytes).map_err(|e| Failure::system(format!("the plan cannot be read: {e}")))
+    let unreadable = |e| Failure::system(format!("the plan cannot be read: {e}"));
+    // First in every plan; the rest of another version means nothing here.
+    let (version, _) = postcard::take_from_bytes::<u32>(&bytes).map_err(unreadable)?;
+    if version != PLAN_VERSION {
+        return Err(Failure::request(format!(
+            "the plan is of version {version}, and this pod's monitor knows {PLAN_VERSION}: it was started by another \
+             version of the program; start the pod anew"
+        )));
+    }
+    postcard::from_bytes(&bytes).map_err(unreadable)
 }
 
 /// Writing "0" moves the writer itself, which spares the machine-wide lock that moving another process

@@ -284,3 +284,13 @@ async fn a_terminal_is_the_containers_own() {
     assert!(log.contains("/dev/pts/0") && log.matches("24 80").count() == 2, "{log}");
     pod.end().await;
 }
+
+#[tokio::test]
+async fn a_plan_of_another_version_is_refused_with_what_to_do() {
+    let Some(pod) = Pod::start(0).await else { return };
+    let mut plan = pod.plan(&["true"]);
+    plan.version += 1;
+    let error = pod.run("c1", &plan, PidNamespace::Own).await.expect_err("refused").chain();
+    assert!(error.contains("start the pod anew"), "{error}");
+    pod.end().await;
+}
