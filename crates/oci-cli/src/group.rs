@@ -6,6 +6,7 @@ use crate::log::Log;
 use crate::record::{Manager, Record};
 use crate::{Context, user};
 use cgroups::{Cgroups, Group};
+use std::time::Duration;
 use systemd::{Bus, Properties, Scope};
 use types::{Error, ErrorKind, Result};
 
@@ -179,6 +180,10 @@ pub fn users_scope(record: &Record) -> Option<&Scope> {
     }
 }
 
+/// How long systemd may take to stop a scope. Longer than for all else: giving up leaves something, and a systemd that has
+/// hundreds to stop at once takes its time.
+const STOPPING: Duration = systemd::PATIENCE.saturating_mul(6);
+
 /// Kills what is in the group and removes it; systemd's scope is stopped in between. What is gone is fine.
 pub fn end(record: &Record) -> Result<()> {
     let group = of(record)?;
@@ -190,7 +195,7 @@ pub fn end(record: &Record) -> Result<()> {
     if let Manager::Systemd(scope) = &record.manager
         && is_systemd_here()
     {
-        scope.stop(systemd::PATIENCE)?;
+        scope.stop(STOPPING)?;
     }
     group.map_or(Ok(()), |group| group.remove())
 }

@@ -139,7 +139,7 @@ mod tests {
             program("corten-oci-suite", "security", &["writes::swap", "races::of_writes::"]),
             program("corten-engine", "it", &["containers::starts", "restart::finds"]),
             program("corten-cgroups", "it", &["kernel::freezes"]),
-            program("corten-oci-suite", "specification", &["devices::mounts::both", "paths::none"]),
+            program("corten-oci-suite", "specification", &["resources::mounts::both", "paths::none"]),
         ]
     }
 
@@ -147,7 +147,10 @@ mod tests {
     fn the_table_is_in_order_and_keeps_out_what_is_too_slow() {
         let (tests, lines) = chosen(&programs());
         let names: Vec<_> = tests.iter().map(|test| test.name.as_str()).collect();
-        assert_eq!(names, ["kernel::freezes", "devices::mounts::both", "writes::swap", "containers::starts"]);
+        assert_eq!(
+            names,
+            ["kernel::freezes", "resources::mounts::both", "writes::swap", "containers::starts"]
+        );
         assert!(lines.iter().any(|line| line.starts_with("  0 tests of corten-monitor it")), "{lines:?}");
     }
 
