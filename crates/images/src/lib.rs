@@ -8,29 +8,24 @@
 //! The way of a pull: [`Images::pull`] → `pull` (the steps) → `registry` (the network) and `pull::layer`
 //! (hash and unpack at once) → the snapshotter → `Inner::record` (one transaction).
 
-mod auth;
 mod collect;
-mod content;
-mod hosts;
 mod image;
 mod index;
 mod manifest;
 mod platform;
 mod progress;
 mod pull;
-mod registry;
 
-pub use auth::Auth;
 pub use image::{ImageConfig, ImageRecord};
 pub use platform::Platform;
 pub use progress::{LayerState, Progress, ProgressSender};
-pub use registry::transport::Timeouts;
+pub use registry::{Auth, Timeouts};
 pub use snapshots::ChainId;
 
 use content::Content;
 use index::{Index, LayerRecord};
 use pull::flight::Flights;
-use registry::transport::Transport;
+use registry::Transport;
 use snapshots::Snapshotter;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use types::reference::shorten;
 use types::{Digest, Error, ErrorKind};
 
 /// The largest manifest or index that is read, in bytes.
-pub(crate) const MANIFEST_MAX: u64 = 8 << 20;
+pub(crate) use registry::MANIFEST_MAX;
 /// The largest configuration blob that is read, in bytes.
 pub(crate) const CONFIG_MAX: u64 = 8 << 20;
 /// The most layers of an image.
@@ -19,12 +19,6 @@ const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-
-/// What a request for a manifest accepts.
-pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, \
-    application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.v2+json";
 
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -12,10 +12,15 @@ const LAYERS: &[(&str, u8)] = &[
     ("cgroups", 1),
     ("seccomp", 1),
     ("cri-log", 1),
+    ("content", 1),
+    ("erofs", 1),
     ("shim-protocol", 1),
     ("layers", 2),
     ("snapshots", 2),
     ("images", 2),
+    ("registry", 2),
+    ("trust", 2),
+    ("proxy-snapshotter", 2),
     ("network", 2),
     ("monitor", 2),
     ("spec", 2),
@@ -34,6 +39,10 @@ const BESIDE: &[(&str, &str)] = &[
     ("shim-protocol", "container"),
     ("images", "snapshots"),
     ("images", "layers"),
+    ("images", "registry"),
+    ("images", "trust"),
+    ("proxy-snapshotter", "snapshots"),
+    ("proxy-snapshotter", "layers"),
     ("snapshots", "layers"),
     ("cri-server", "streaming"),
 ];
@@ -49,7 +58,7 @@ const NEVER: &[(&str, &str, &str)] = &[
 const ASIDE: &[&str] = &["test-support", "e2e", "oci", "oci-clients", "xtask", "hello-web"];
 
 /// Crates above layer 1 that must do without an async runtime.
-const SYNCHRONOUS: &[&str] = &["shim", "oci-cli", "layers", "snapshots", "spec"];
+const SYNCHRONOUS: &[&str] = &["shim", "oci-cli", "layers", "snapshots", "spec", "trust"];
 
 fn layer(folder: &str) -> Option<u8> {
     LAYERS.iter().find(|(name, _)| *name == folder).map(|(_, layer)| *layer)

@@ -30,9 +30,14 @@ pub const PACKAGES: &[&str] = &[
     "iproute2",
     // What tests run and compare with.
     "busybox-static",
+    "conmon",
+    "containerd",
     "containernetworking-plugins",
     "crun",
+    // The bus of a user's own systemd.
+    "dbus-user-session",
     "libcap2-bin",
+    "podman",
     "runc",
     "strace",
     "uidmap",
@@ -67,6 +72,8 @@ pub const FILES: &[(&str, &str, bool)] = &[
         false,
     ),
     ("etc/systemd/journald.conf.d/corten.conf", "[Journal]\nStorage=volatile\n", false),
+    // The ordinary user of `STEPS` has a systemd of its own from the start on.
+    ("var/lib/systemd/linger/corten", "\n", false),
     // An interpreted machine is slow; nothing of systemd's may give up for that.
     (
         "etc/systemd/system.conf.d/corten.conf",
@@ -79,6 +86,7 @@ pub const FILES: &[(&str, &str, bool)] = &[
 pub const STEPS: &[&[&str]] = &[
     &["passwd", "-d", "root"],
     &["mkdir", "-p", "/mnt/work"],
+    &["useradd", "--create-home", "--uid", "1000", "--shell", "/bin/sh", "corten"],
     &["systemctl", "enable", "corten-vm.service", "apparmor.service"],
     &["systemctl", "set-default", "multi-user.target"],
     // What would wake up in the middle of a test.
@@ -94,6 +102,13 @@ pub const STEPS: &[&[&str]] = &[
         "systemd-tmpfiles-clean.timer",
         "getty@tty1.service",
         "systemd-random-seed.service",
+        // Tests start what they need, with folders of their own.
+        "containerd.service",
+        "podman.service",
+        "podman.socket",
+        "podman-auto-update.service",
+        "podman-auto-update.timer",
+        "podman-restart.service",
     ],
     // Not needed, and what is not there need not be copied.
     &[

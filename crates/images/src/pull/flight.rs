@@ -1,9 +1,9 @@
 //! Pulls of the same reference with the same credentials are one pull. It runs as a task of its own, so a
 //! client that goes away takes it down only where nobody else waits for it.
 
-use crate::auth::Auth;
 use crate::image::ImageRecord;
 use crate::progress::{Listeners, ProgressSender};
+use registry::Auth;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};

@@ -8,15 +8,15 @@ pub(crate) mod flight;
 mod layer;
 mod stream;
 
-use crate::auth::Auth;
 use crate::image::{ConfigFile, ImageRecord, chain_ids};
 use crate::index::LayerRecord;
 use crate::manifest::{self, Descriptor, Document, MANIFEST_MAX, ManifestError};
 use crate::platform::Platform;
 use crate::progress::{LayerState, Listeners, Progress};
-use crate::registry::{Fetched, Session};
 use crate::{Inner, blocking};
 use layer::{Layer, Ready, Report};
+use registry::Auth;
+use registry::{Fetched, Session};
 use snapshots::ChainId;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //! counted and (if it is kept) written to the content store as it passes. Memory: one part at a time,
 //! and a few more in the channel.
 
-use crate::content::{Hasher, Ingest};
 use bytes::{Buf, Bytes};
+use content::{Hasher, Ingest};
 use std::fs::File;
 use std::io::{self, Read};
 use tokio::sync::mpsc;

@@ -1,12 +1,13 @@
 //! Answers to a registry's challenge: basic credentials, or a token of the server that the registry names
 //! (distribution project, "Token Authentication Specification" and "OAuth2 Token Authentication").
 
-use super::challenge::{self, Challenge};
-use super::error::{BODY_MAX, RegistryError, Words};
-use super::url::{Url, encode};
-use super::{Session, new_request, secret_header, transport};
 use crate::auth::Credential;
+use crate::challenge::{self, Challenge};
+use crate::error::{BODY_MAX, RegistryError, Words};
 use crate::hosts::{Endpoint, is_loopback};
+use crate::session::{Session, new_request, secret_header};
+use crate::transport;
+use crate::url::{Url, encode};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, Response};
@@ -152,7 +153,7 @@ impl Session {
             .map_err(|what| RegistryError::Setup { host: host.clone(), what: what.clone() })?;
         let body = Bytes::from(form);
         let mut url = url.clone();
-        for _ in 0..=super::REDIRECTS_MAX {
+        for _ in 0..=crate::session::REDIRECTS_MAX {
             let mut request = new_request(&method, &url, body.clone(), &host)?;
             for (key, value) in headers {
                 request.headers_mut().insert(key.clone(), value.clone());

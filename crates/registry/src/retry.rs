@@ -12,7 +12,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What to do after an answer that is no success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// Repeat after this time.
     Wait(Duration),
     /// The server wants a longer wait than a pull may take.
@@ -22,7 +22,7 @@ pub(crate) enum Next {
 }
 
 /// What to do after `attempt` (0 is the first) was answered with `status`. `now` is in seconds since 1970.
-pub(crate) fn after(status: StatusCode, headers: &HeaderMap, attempt: u32, now: i64) -> Next {
+pub fn after(status: StatusCode, headers: &HeaderMap, attempt: u32, now: i64) -> Next {
     let limit = match status.as_u16() {
         429 | 503 => THROTTLED_MAX,
         500 | 502 | 504 | 408 => FAILED_MAX,
@@ -39,7 +39,7 @@ pub(crate) fn after(status: StatusCode, headers: &HeaderMap, attempt: u32, now: 
 }
 
 /// 0.5 s, 1 s, 2 s, …
-pub(crate) fn backoff(attempt: u32) -> Duration {
+pub fn backoff(attempt: u32) -> Duration {
     Duration::from_millis(500 << attempt.min(6))
 }
 

@@ -1,7 +1,7 @@
 //! Connections: hyper over TCP and rustls (ring), HTTP/1.1 and 2, kept and reused between requests and
 //! pulls. Every wait has a limit. It knows nothing of registries, and sends what it is given.
 
-use super::error::{ANSWERING, RegistryError};
+use crate::error::{ANSWERING, RegistryError};
 use crate::hosts::Tls;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -44,17 +44,17 @@ impl Default for Timeouts {
 const CLIENTS_MAX: usize = 32;
 
 /// A connection pool.
-pub(crate) type Client = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub type Client = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// All connection pools, one for each way of securing connections.
-pub(crate) struct Transport {
+pub struct Transport {
     pub timeouts: Timeouts,
     clients: Mutex<Vec<(Tls, Option<Duration>, Client)>>,
     roots: OnceLock<Arc<RootCertStore>>,
 }
 
 impl Transport {
-    pub(crate) fn new(timeouts: Timeouts) -> Transport {
+    pub fn new(timeouts: Timeouts) -> Transport {
         Transport { timeouts, clients: Mutex::default(), roots: OnceLock::new() }
     }
 
@@ -152,7 +152,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// Sends a request and waits for the headers of its answer.
-pub(crate) async fn send(
+pub async fn send(
     client: &Client,
     timeouts: &Timeouts,
     host: &str,
@@ -168,7 +168,7 @@ pub(crate) async fn send(
 }
 
 /// The next part of a body; `None` at its end.
-pub(crate) async fn next(
+pub async fn next(
     body: &mut Incoming,
     timeouts: &Timeouts,
     host: &str,
@@ -192,7 +192,7 @@ pub(crate) async fn next(
 }
 
 /// A whole body, `limit` bytes at most.
-pub(crate) async fn collect(
+pub async fn collect(
     mut body: Incoming,
     timeouts: &Timeouts,
     host: &str,

@@ -1,12 +1,11 @@
 //! What a pull asks a registry for: what a tag means, manifests, blobs as a whole and as a stream that can
 //! start in the middle. Which host, with which credentials, is [`super`]'s business.
 
-use super::Session;
-use super::error::RegistryError;
-use super::transport::{self, Transport};
-use crate::content::Hasher;
-use crate::manifest;
+use crate::error::RegistryError;
+use crate::session::Session;
+use crate::transport::{self, Transport};
 use bytes::Bytes;
+use content::Hasher;
 use http::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
@@ -16,14 +15,14 @@ use types::digest::Algorithm;
 
 /// A manifest or an index, verified.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub struct Fetched {
     pub bytes: Vec<u8>,
     pub media_type: Option<String>,
     pub digest: Digest,
 }
 
 /// A blob that is arriving. `host` names its sender for messages.
-pub(crate) struct Arriving {
+pub struct Arriving {
     pub host: String,
     pub index: usize,
     body: Incoming,
@@ -34,7 +33,7 @@ pub(crate) struct Arriving {
 
 impl Session {
     /// What a tag or digest means now, without fetching it. `None` where no host tells.
-    pub(crate) async fn head(&self, target: &str) -> Result<Option<Digest>, RegistryError> {
+    pub async fn head(&self, target: &str) -> Result<Option<Digest>, RegistryError> {
         let path = format!("{}/manifests/{target}", self.repository);
         let by_digest = target.contains(':');
         self.each(
@@ -44,7 +43,7 @@ impl Session {
                 let path = &path;
                 async move {
                     let response =
-                        self.request(at, Method::HEAD, path, &[(ACCEPT, manifest::ACCEPT)]).await?;
+                        self.request(at, Method::HEAD, path, &[(ACCEPT, crate::MANIFEST_ACCEPT)]).await?;
                     let header = response.headers().get("docker-content-digest");
                     Ok(header.and_then(|v| v.to_str().ok()).and_then(|v| Digest::parse(v).ok()))
                 }
@@ -54,7 +53,7 @@ impl Session {
     }
 
     /// A manifest or index by tag or digest; its content is checked against the digest.
-    pub(crate) async fn manifest(&self, target: &str) -> Result<Fetched, RegistryError> {
+    pub async fn manifest(&self, target: &str) -> Result<Fetched, RegistryError> {
         let path = format!("{}/manifests/{target}", self.repository);
         let wanted = Digest::parse(target).ok();
         self.each(
@@ -64,14 +63,15 @@ impl Session {
                 let (path, wanted) = (&path, wanted.as_ref());
                 async move {
                     let host = self.hosts[at].endpoint.authority.to_string();
-                    let response = self.request(at, Method::GET, path, &[(ACCEPT, manifest::ACCEPT)]).await?;
+                    let response =
+                        self.request(at, Method::GET, path, &[(ACCEPT, crate::MANIFEST_ACCEPT)]).await?;
                     let text = |name: http::HeaderName| {
                         response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
                     };
                     let media_type = text(CONTENT_TYPE);
                     let announced = text(http::HeaderName::from_static("docker-content-digest"))
                         .and_then(|v| Digest::parse(&v).ok());
-                    let limit = manifest::MANIFEST_MAX;
+                    let limit = crate::MANIFEST_MAX;
                     let timeouts = &self.transport.timeouts;
                     let bytes =
                         transport::collect(response.into_body(), timeouts, &host, "a manifest", limit)
@@ -91,7 +91,7 @@ impl Session {
     }
 
     /// A small blob as a whole, checked.
-    pub(crate) async fn small_blob(
+    pub async fn small_blob(
         &self,
         digest: &Digest,
         size: u64,
@@ -125,7 +125,7 @@ impl Session {
     }
 
     /// Starts a blob at `offset`, from the first host that has it.
-    pub(crate) async fn blob(&self, digest: &Digest, offset: u64) -> Result<Arriving, RegistryError> {
+    pub async fn blob(&self, digest: &Digest, offset: u64) -> Result<Arriving, RegistryError> {
         self.each(
             "pull",
             |e| e.pull,
@@ -145,7 +145,7 @@ impl Session {
 
     /// A host gave a blob with the wrong content: it is not asked for that blob again. Tells whether
     /// another host could be.
-    pub(crate) fn lied(&self, at: usize, digest: &Digest) -> bool {
+    pub fn lied(&self, at: usize, digest: &Digest) -> bool {
         self.state(at).lied_about.insert(digest.clone());
         (0..self.hosts.len()).any(|i| {
             let state = self.state(i);
@@ -181,7 +181,7 @@ impl Session {
 
 impl Arriving {
     /// The next part; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         loop {
             let part = transport::next(&mut self.body, &self.transport.timeouts, &self.host).await?;
             let Some(mut data) = part else { return Ok(None) };

@@ -49,27 +49,27 @@ impl From<ContentError> for Error {
 
 /// A running digest.
 #[derive(Debug, Clone)]
-pub(crate) enum Hasher {
+pub enum Hasher {
     Sha256(sha2::Sha256),
     Sha512(sha2::Sha512),
 }
 
 impl Hasher {
-    pub(crate) fn new(algorithm: Algorithm) -> Hasher {
+    pub fn new(algorithm: Algorithm) -> Hasher {
         match algorithm {
             Algorithm::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
             Algorithm::Sha512 => Hasher::Sha512(sha2::Sha512::new()),
         }
     }
 
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Sha256(h) => h.update(bytes),
             Hasher::Sha512(h) => h.update(bytes),
         }
     }
 
-    pub(crate) fn finish(self) -> Digest {
+    pub fn finish(self) -> Digest {
         match self {
             Hasher::Sha256(h) => Digest::sha256(&h.finalize().into()),
             Hasher::Sha512(h) => Digest::sha512(&h.finalize().into()),
@@ -77,7 +77,7 @@ impl Hasher {
     }
 
     /// The digest of `bytes`.
-    pub(crate) fn of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
+    pub fn of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes);
         hasher.finish()
@@ -86,14 +86,14 @@ impl Hasher {
 
 /// The store's folders. `blobs/<algorithm>/<hex>` and `ingest/`.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub struct Content {
     root: PathBuf,
     next: AtomicU64,
 }
 
 impl Content {
     /// Opens or makes the store, and sweeps what was being written when the last process ended.
-    pub(crate) fn open(root: &Path) -> Result<Content> {
+    pub fn open(root: &Path) -> Result<Content> {
         for folder in ["blobs/sha256", "blobs/sha512", "ingest"] {
             let path = root.join(folder);
             std::fs::DirBuilder::new()
@@ -131,18 +131,18 @@ impl Content {
     }
 
     /// The size of a blob, if it is there.
-    pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
         std::fs::symlink_metadata(self.path(digest)).ok().filter(|m| m.is_file()).map(|m| m.len())
     }
 
     /// The bytes that a blob occupies on the disk, if it is there.
-    pub(crate) fn occupied(&self, digest: &Digest) -> Option<u64> {
+    pub fn occupied(&self, digest: &Digest) -> Option<u64> {
         // st_blocks counts 512 bytes whatever the file system's block is (stat(2)).
         std::fs::symlink_metadata(self.path(digest)).ok().filter(|m| m.is_file()).map(|m| m.blocks() * 512)
     }
 
     /// Opens a blob; `None` where it is not there.
-    pub(crate) fn open_blob(&self, digest: &Digest) -> Result<Option<File>> {
+    pub fn open_blob(&self, digest: &Digest) -> Result<Option<File>> {
         let path = self.path(digest);
         match File::open(&path) {
             Ok(file) => Ok(Some(file)),
@@ -152,7 +152,7 @@ impl Content {
     }
 
     /// A small blob as a whole, verified; `None` where it is not there.
-    pub(crate) fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>> {
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.open_blob(digest)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(limit + 1).read_to_end(&mut bytes).map_err(|cause| ContentError::Io {
@@ -170,7 +170,7 @@ impl Content {
     }
 
     /// Stores a small blob whose digest the caller has verified.
-    pub(crate) fn write(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+    pub fn write(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
         if self.size(digest) == Some(bytes.len() as u64) {
             return Ok(());
         }
@@ -180,7 +180,7 @@ impl Content {
     }
 
     /// A new file to write a blob into. It is removed on drop unless it was committed.
-    pub(crate) fn ingest(&self) -> Result<Ingest> {
+    pub fn ingest(&self) -> Result<Ingest> {
         let name = format!("{}-{}", std::process::id(), self.next.fetch_add(1, Ordering::Relaxed));
         let path = self.root.join("ingest").join(name);
         let file = std::fs::OpenOptions::new()
@@ -193,12 +193,12 @@ impl Content {
     }
 
     /// Gives a blob its name: synced, renamed, and the folder synced. The caller has verified it.
-    pub(crate) fn commit(&self, ingest: Ingest, digest: &Digest) -> Result<()> {
+    pub fn commit(&self, ingest: Ingest, digest: &Digest) -> Result<()> {
         ingest.rename(&self.path(digest))
     }
 
     /// Removes a blob; one that is gone is fine.
-    pub(crate) fn remove(&self, digest: &Digest) -> Result<()> {
+    pub fn remove(&self, digest: &Digest) -> Result<()> {
         let path = self.path(digest);
         match std::fs::remove_file(&path) {
             Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
@@ -209,7 +209,7 @@ impl Content {
     }
 
     /// All blobs and the bytes that each occupies on the disk. A name that is no digest is left alone.
-    pub(crate) fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
+    pub fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
         let mut all = Vec::new();
         for algorithm in ["sha256", "sha512"] {
             for (path, occupied) in self.files(&self.root.join("blobs").join(algorithm))? {
@@ -241,14 +241,14 @@ impl Content {
 
 /// A blob that is being written.
 #[derive(Debug)]
-pub(crate) struct Ingest {
+pub struct Ingest {
     file: File,
     path: PathBuf,
     committed: bool,
 }
 
 impl Ingest {
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file
             .write_all(bytes)
             .map_err(|cause| ContentError::Io { verb: "write to", path: self.path.clone(), cause }.into())

@@ -6,14 +6,14 @@ use std::time::Duration;
 use types::{Digest, Error, ErrorKind};
 
 /// The most of an error's body that is read, in bytes.
-pub(crate) const BODY_MAX: usize = 64 << 10;
+pub const BODY_MAX: usize = 64 << 10;
 
 /// What a time-out says that waited for the headers of an answer.
-pub(crate) const ANSWERING: &str = "connecting or answering";
+pub const ANSWERING: &str = "connecting or answering";
 
 /// A failed exchange with a registry.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RegistryError {
+pub enum RegistryError {
     #[error("the request to {host} failed")]
     Connect {
         host: String,
@@ -54,7 +54,7 @@ pub(crate) enum RegistryError {
 
 impl RegistryError {
     /// What the caller can do about it.
-    pub(crate) fn kind(&self) -> ErrorKind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Status { status, .. } => match status.as_u16() {
                 401 | 403 => ErrorKind::PermissionDenied,
@@ -75,7 +75,7 @@ impl RegistryError {
     }
 
     /// Whether the host as such is of no use, so that the rest of the pull need not ask it again.
-    pub(crate) fn condemns_host(&self) -> bool {
+    pub fn condemns_host(&self) -> bool {
         match self {
             Self::Connect { cause, .. } => cause.is_connect(),
             Self::Timeout { what, .. } => *what == ANSWERING,
@@ -104,7 +104,7 @@ fn status_text(status: StatusCode) -> String {
 
 /// What a server said about its error: bounded, printable, without secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Words(String);
+pub struct Words(String);
 
 impl std::fmt::Display for Words {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -115,7 +115,7 @@ impl std::fmt::Display for Words {
 impl Words {
     /// Reads an error's body: the OCI distribution spec's `errors`, a token server's `details` or
     /// `error_description`, or the first line of plain text.
-    pub(crate) fn read(media_type: &str, body: &[u8], secrets: &[String]) -> Words {
+    pub fn read(media_type: &str, body: &[u8], secrets: &[String]) -> Words {
         let text = from_json(body).unwrap_or_else(|| {
             let first = String::from_utf8_lossy(body);
             let first = first.trim().lines().next().unwrap_or_default().to_owned();

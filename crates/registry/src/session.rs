@@ -6,18 +6,13 @@
 //! configured; and the token server which that registry names, over https or on this machine. Nobody else:
 //! no mirror, no redirect's target, no URL out of a manifest.
 
-mod challenge;
-pub(crate) mod error;
-mod fetch;
-mod retry;
-mod token;
-pub(crate) mod transport;
-mod url;
-
 use crate::auth::{Auth, Credential};
+use crate::error::{BODY_MAX, RegistryError, Words};
 use crate::hosts::{self, Endpoint};
+use crate::transport::{self, Client, Transport};
+use crate::url::Url;
+use crate::{challenge, retry, url};
 use bytes::Bytes;
-use error::{BODY_MAX, RegistryError, Words};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -25,31 +20,26 @@ use hyper::body::Incoming;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use transport::{Client, Transport};
 use types::{Digest, ErrorKind, Reference};
-use url::Url;
-
-pub(crate) use fetch::Fetched;
-pub(crate) use retry::backoff as retry_wait;
 
 /// Redirects that are followed for one request.
-const REDIRECTS_MAX: usize = 5;
+pub(crate) const REDIRECTS_MAX: usize = 5;
 /// How this program names itself.
 const AGENT: &str = concat!("corten/", env!("CARGO_PKG_VERSION"));
 
 /// What one pull uses to talk to the hosts of one repository.
-pub(crate) struct Session {
-    transport: Arc<Transport>,
-    hosts: Vec<Host>,
+pub struct Session {
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) hosts: Vec<Host>,
     /// As references write it.
     registry: String,
-    repository: String,
-    credential: Option<Credential>,
+    pub(crate) repository: String,
+    pub(crate) credential: Option<Credential>,
     secrets: Vec<String>,
 }
 
-struct Host {
-    endpoint: Endpoint,
+pub(crate) struct Host {
+    pub(crate) endpoint: Endpoint,
     client: Result<Client, String>,
     /// For where a redirect or a challenge leads: the same trust, without the client's certificate.
     elsewhere: Result<Client, String>,
@@ -59,18 +49,18 @@ struct Host {
 }
 
 #[derive(Default)]
-struct HostState {
+pub(crate) struct HostState {
     /// What the registry accepted last.
-    authorization: Option<HeaderValue>,
+    pub(crate) authorization: Option<HeaderValue>,
     /// Not asked again in this pull.
-    condemned: bool,
+    pub(crate) condemned: bool,
     /// Blobs that it gave with the wrong content.
-    lied_about: HashSet<Digest>,
+    pub(crate) lied_about: HashSet<Digest>,
 }
 
 impl Host {
     /// The connections for a URL: the host's own, or a place that it names.
-    fn client_for(&self, url: &Url, own: bool) -> &Result<Client, String> {
+    pub(crate) fn client_for(&self, url: &Url, own: bool) -> &Result<Client, String> {
         match own {
             true => &self.client,
             false if hosts::is_loopback(url.authority.host()) => &self.nearby,
@@ -81,7 +71,7 @@ impl Host {
 
 impl Session {
     /// Reads the configuration for the reference's registry. Blocks.
-    pub(crate) fn open(
+    pub fn open(
         transport: Arc<Transport>,
         config_path: Option<PathBuf>,
         reference: &Reference,
@@ -114,16 +104,16 @@ impl Session {
     }
 
     /// As references write it, for messages.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         self.registry.clone()
     }
 
-    fn state(&self, at: usize) -> std::sync::MutexGuard<'_, HostState> {
+    pub(crate) fn state(&self, at: usize) -> std::sync::MutexGuard<'_, HostState> {
         self.hosts[at].state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Tries the hosts in order until one succeeds.
-    async fn each<T, F: Future<Output = Result<T, RegistryError>>>(
+    pub(crate) async fn each<T, F: Future<Output = Result<T, RegistryError>>>(
         &self,
         verb: &'static str,
         able: impl Fn(&Endpoint) -> bool,
@@ -164,7 +154,7 @@ impl Session {
     }
 
     /// One request to one host: authenticated when asked for, repeated while it is told to wait.
-    async fn request(
+    pub(crate) async fn request(
         &self,
         at: usize,
         method: Method,
@@ -291,7 +281,7 @@ impl Session {
 
     /// What a server said about an error; a redirect's target is not repeated, for it may be anything that
     /// this machine can reach.
-    async fn words(&self, host: &str, response: Response<Incoming>, own: bool) -> Words {
+    pub(crate) async fn words(&self, host: &str, response: Response<Incoming>, own: bool) -> Words {
         if !own {
             return Words::default();
         }
@@ -315,7 +305,7 @@ impl Session {
     }
 }
 
-fn new_request(
+pub(crate) fn new_request(
     method: &Method,
     url: &Url,
     body: Bytes,
@@ -331,7 +321,7 @@ fn new_request(
 }
 
 /// A header that `Debug` does not show; `None` where the text cannot be a header.
-fn secret_header(text: &str) -> Option<HeaderValue> {
+pub(crate) fn secret_header(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -1,0 +1,1 @@
+//! EROFS images from directories, written without other programs.

@@ -1,0 +1,1 @@
+//! Snapshotters of others, by containerd's snapshots gRPC API.

@@ -1,0 +1,1 @@
+//! Whether an image may be used: the policy file, signatures, and the keys of encrypted layers.
