@@ -101,7 +101,7 @@ fn rsa(pkcs8: &[u8]) -> Option<Key> {
 fn ec(der: &[u8]) -> Option<Key> {
     CURVES
         .iter()
-        .find_map(|(name, curve)| Some(Key::Ec(PrivateKey::from_private_key_der(curve, der).ok()?, *name)))
+        .find_map(|(name, curve)| Some(Key::Ec(PrivateKey::from_private_key_der(curve, der).ok()?, name)))
 }
 
 /// A PKCS #1 key inside the frame of PKCS #8 (RFC 5208, section 5).

@@ -138,7 +138,8 @@ fn a_layer_that_skopeo_encrypted_opens_with_each_recipients_key_in_every_form() 
         std::fs::copy(private, keys.join("key.pem")).expect("copy");
         // What is no key does not take the others' use away.
         std::fs::write(keys.join("README"), "not a key").expect("write");
-        let opened = open(&layer, &PrivateKeys::read(&keys).expect("keys")).expect(text(private));
+        let keys = PrivateKeys::read(&keys).expect("keys");
+        let opened = open(&layer, &keys).unwrap_or_else(|e| panic!("{}: {e}", private.display()));
         assert!(opened == plain, "{}", private.display());
     }
     // The same with one recipient only, which is written in another form.

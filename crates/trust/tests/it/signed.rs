@@ -34,10 +34,13 @@ fn check(policy: &Policy, image: &str, digests: &[Digest], signatures: &[Signatu
     rule.check(&image, digests, signatures)
 }
 
-/// A key of openssl's, and what signs with it.
+/// What signs a text.
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
+/// A public key, and what signs with its other half.
 struct Signer {
     public: String,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
 }
 
 fn pem(der: &[u8]) -> String {
