@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::layout::{Hierarchy, Layout, Mode, Version};
 use crate::path;
-use rustix::fs::{Mode as FileMode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode as FileMode, OFlags};
 use rustix::io::Errno;
 
 /// Controllers that containers need. `cpuset` and others are handed down only where the machine has them.
@@ -22,6 +22,15 @@ pub(crate) fn exists(layout: &Layout, group: &str) -> Result<bool, Error> {
         }
     }
     Ok(false)
+}
+
+/// Whether the group above can be written in every hierarchy.
+pub(crate) fn may_make(layout: &Layout, group: &str) -> bool {
+    let above = path::parent(group).unwrap_or("");
+    layout.hierarchies.iter().all(|hierarchy| {
+        let opened = hierarchy.open(above, "", OFlags::RDONLY | OFlags::DIRECTORY);
+        opened.is_ok_and(|dir| rustix::fs::accessat(&dir, ".", Access::WRITE_OK, AtFlags::empty()).is_ok())
+    })
 }
 
 /// Makes the group everywhere, or nowhere.
@@ -161,21 +170,12 @@ pub(crate) fn hand_down(
         if missing.is_empty() {
             continue;
         }
-        match hierarchy.try_write(place, "cgroup.subtree_control", &missing) {
+        match write_controllers(hierarchy, place, &missing) {
             Ok(()) => {}
-            // Asked for together, one missing controller refuses all: once more one by one, taking what there is.
-            Err(Errno::NOENT | Errno::INVAL) => {
-                for one in missing.split(' ') {
-                    if let Err(errno) = hierarchy.try_write(place, "cgroup.subtree_control", one) {
-                        let path = hierarchy.shown(place, "cgroup.subtree_control");
-                        tracing::debug!(path = %path.display(), controller = one, %errno, "a controller is not handed down");
-                    }
-                }
-            }
             // cgroups(7): EBUSY is a group with processes; EOPNOTSUPP one of the threaded kind.
             Err(Errno::BUSY)
                 if step_aside(layout, hierarchy, place)?
-                    && hierarchy.try_write(place, "cgroup.subtree_control", &missing).is_ok() => {}
+                    && write_controllers(hierarchy, place, &missing).is_ok() => {}
             Err(Errno::BUSY | Errno::OPNOTSUPP) => {
                 return Err(Error::InnerProcesses { path: hierarchy.shown(place, ""), controllers: missing });
             }
@@ -186,6 +186,35 @@ pub(crate) fn hand_down(
                 tracing::debug!(path = %path.display(), missing, "controllers are not ours to hand down here");
             }
             Err(errno) => return Err(hierarchy.refused(place, "cgroup.subtree_control", &missing, errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Asked for together, one controller that is not there refuses all: then one by one, taking what there is.
+///
+/// Not in a group with processes, which refuses only those that count for whole processes. It would take `cpu` or `pids`, and
+/// no process could be in the groups below it any more (EOPNOTSUPP; cgroup-v2.rst, "Threads").
+fn write_controllers(hierarchy: &Hierarchy, place: &str, missing: &str) -> Result<(), Errno> {
+    let write = |controllers| hierarchy.try_write(place, "cgroup.subtree_control", controllers);
+    match write(missing) {
+        Err(Errno::NOENT | Errno::INVAL) => {}
+        done => return done,
+    }
+    let read = |file| hierarchy.read(place, file).ok().flatten();
+    let offered = read("cgroup.controllers").unwrap_or_default();
+    let is_offered = |one: &str| offered.split_whitespace().any(|name| one.trim_start_matches('+') == name);
+    if !missing.split(' ').any(is_offered) {
+        return Ok(());
+    }
+    // The root of all groups has no type, and may have both.
+    if read("cgroup.type").is_some() && read("cgroup.procs").is_some_and(|list| !list.trim().is_empty()) {
+        return Err(Errno::BUSY);
+    }
+    for one in missing.split(' ') {
+        if let Err(errno) = write(one) {
+            let path = hierarchy.shown(place, "cgroup.subtree_control");
+            tracing::debug!(path = %path.display(), controller = one, %errno, "a controller is not handed down");
         }
     }
     Ok(())

@@ -32,6 +32,7 @@ pub use frozen::is_frozen;
 pub use layout::Mode;
 pub use limits::{
     BlockLimit, BlockLimits, BlockWeight, CpuLimits, Limits, MemoryLimits, NetworkLimits, RdmaLimit,
+    io_weight,
 };
 pub use oom::{OomEvent, OomWatch};
 pub use scope::Scope;
@@ -117,6 +118,14 @@ impl Cgroups {
         let relative = path::relative(path)?;
         create::create(&self.layout, &relative)?;
         Ok(self.group(&relative))
+    }
+
+    /// Whether the group above is there in every hierarchy, and is one that this user may make groups in.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a bad path.
+    pub fn may_make(&self, path: &str) -> Result<bool> {
+        Ok(create::may_make(&self.layout, &path::relative(path)?))
     }
 
     /// The group, when it is there in at least one hierarchy.

@@ -15,6 +15,7 @@ mod unified;
 pub use asked::{
     BlockLimit, BlockLimits, BlockWeight, CpuLimits, Limits, MemoryLimits, NetworkLimits, RdmaLimit,
 };
+pub use block::io_weight;
 
 use crate::create::{WANTED, hand_down};
 use crate::error::Error;

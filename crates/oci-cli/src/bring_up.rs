@@ -13,7 +13,7 @@ use crate::listener::Agent;
 use crate::record::{FORMAT, Record};
 use crate::socket::Socket;
 use crate::terminal::Terminal;
-use crate::{group, intel_rdt, launch, net_devices, pid_file, teardown};
+use crate::{group, intel_rdt, launch, net_devices, pid_file, teardown, warm};
 use cgroups::Group;
 use container::plan::Namespace;
 use container::report::Receiver;
@@ -145,6 +145,7 @@ fn effects(
     folder.write_record(record)?;
     let group = wanted.before(record, log)?;
     let gate = folder.make_gate()?;
+    let warm = warm::own(&bundle.spec);
     let held = fork(bundle, group.as_ref(), gate, asked.preserve_fds)?;
     let process = Identity::of(held.child().pid)?;
     record.process = Some(process);
@@ -161,6 +162,7 @@ fn effects(
         launching.go_on().map_err(launch::error)?;
     }
     let master = launch::until_ready(&launching.report, log)?;
+    drop(warm);
     let terminal = ends.console.take(master)?;
     if let Some(agent) = &ends.agent {
         agent.serve(&launching.child, &launching.report, &record.for_hooks("creating"), log)?;

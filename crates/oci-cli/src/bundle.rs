@@ -78,7 +78,7 @@ impl Bundle {
     pub fn rootfs(&self) -> &str {
         match &self.plan.root.source {
             RootSource::Directory(path) => path,
-            RootSource::Overlay { .. } => "",
+            RootSource::Overlay { .. } | RootSource::Filesystem(_) => "",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::identity::Identity;
 use crate::listener::Agent;
 use crate::record::{Record, Status};
 use crate::socket::Socket;
-use crate::{Context, group, launch, pid_file};
+use crate::{Context, group, launch, pid_file, warm};
 use container::detached::Detached;
 use container::plan::{ExecPlan, Namespace, Namespaces, PLAN_VERSION};
 use container::spawn::{self, ForkInto};
@@ -66,9 +66,8 @@ pub fn exec(context: &Context, asked: &Exec) -> Result<u8> {
         })?)
     };
     let mut entry = entry(&record, &asked.cgroup)?;
-    if asked.cgroup.is_empty()
-        && let Some(inner) = group_below(&record, first.pid)?
-    {
+    let inner = if asked.cgroup.is_empty() { group_below(&record, first.pid)? } else { None };
+    if let Some(inner) = &inner {
         entry.directory = inner.entry()?.directory;
     }
     let users = group::users_scope(&record);
@@ -82,6 +81,7 @@ pub fn exec(context: &Context, asked: &Exec) -> Result<u8> {
     if !first.alive() {
         return Err(Error::precondition(format!("container not running: {:?} has just ended", record.id)));
     }
+    let warm = warm::program(&spec, first.pid);
     let own_cpus = initial_cpus(&cpus)?;
     let launched = spawn::join_detached(&plan, target.as_fd(), &into, &inherited, detached);
     if let Some(own) = own_cpus {
@@ -95,7 +95,10 @@ pub fn exec(context: &Context, asked: &Exec) -> Result<u8> {
         .and_then(|master| console.take(master))
         .and_then(|terminal| {
             if let Some(scope) = users {
-                let below = asked.cgroup.first().map_or("", String::as_str);
+                let below = match &inner {
+                    Some(inner) => inner.path().strip_prefix(record.cgroup.as_str()).unwrap_or_default(),
+                    None => asked.cgroup.first().map_or("", String::as_str),
+                };
                 scope.attach(own.pid, below, systemd::PATIENCE)?;
             }
             if let Some(agent) = &agent {
@@ -112,6 +115,7 @@ pub fn exec(context: &Context, asked: &Exec) -> Result<u8> {
             pid_file::write(asked.pid_file.as_deref(), own.pid)?;
             Ok(terminal)
         });
+    drop(warm);
     let terminal = match started {
         Ok(terminal) => terminal,
         Err(error) => {

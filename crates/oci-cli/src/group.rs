@@ -28,6 +28,7 @@ impl<'a> Wanted<'a> {
         let linux = bundle.spec.linux().as_ref();
         let asked = linux.and_then(|linux| linux.cgroups_path().as_ref()?.to_str()).unwrap_or_default();
         let (path, manager) = match context.systemd_cgroup {
+            false if context.rootless() && is_delegated(asked) => (bundle.cgroup.clone(), Manager::Delegated),
             false => (bundle.cgroup.clone(), Manager::Cgroupfs),
             true => {
                 if !is_systemd_here() {
@@ -71,7 +72,7 @@ impl<'a> Wanted<'a> {
     /// What is made before the first process: the group, with its limits, unless systemd makes it. Where this user
     /// may make none the record says so.
     pub fn before(&self, record: &mut Record, log: &Log) -> Result<Option<Group>> {
-        if self.manager != Manager::Cgroupfs {
+        if matches!(self.manager, Manager::Systemd(_)) {
             return Ok(None);
         }
         let made = match &self.cgroups {
@@ -148,8 +149,15 @@ fn is_systemd_here() -> bool {
 fn hierarchies(manager: &Manager) -> Result<Cgroups> {
     match manager {
         Manager::Cgroupfs => Cgroups::probe(),
-        Manager::Systemd(_) => Cgroups::probe_from_root(),
+        Manager::Delegated | Manager::Systemd(_) => Cgroups::probe_from_root(),
     }
+}
+
+/// Whether an ordinary user says by its path from the root where the group is to be, and may make it there: as Podman does
+/// in a service of the user's systemd (`--cgroups split`).
+fn is_delegated(asked: &str) -> bool {
+    let may = || Cgroups::probe_from_root()?.may_make(asked);
+    asked.starts_with('/') && may().unwrap_or(false)
 }
 
 /// The container's group; `None` when it is gone, or it has none.
@@ -208,7 +216,7 @@ pub fn change(record: &Record, before: &cgroups::Limits, limits: &crate::limits:
     let change = Change { snapshot: group.snapshot()?, scope: None, warnings: Vec::new() };
     let mode = hierarchies(&record.manager)?.mode();
     let change = match &record.manager {
-        Manager::Cgroupfs => change,
+        Manager::Cgroupfs | Manager::Delegated => change,
         Manager::Systemd(scope) => {
             let new = Properties::of_limits(limits.wanted(), mode)?;
             let old = Properties::of_limits(before, mode)?.undoing(&new);

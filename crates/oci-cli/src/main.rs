@@ -40,6 +40,7 @@ mod teardown;
 mod terminal;
 mod update;
 mod user;
+mod warm;
 
 use arguments::{Arguments, Switch, Verb};
 use log::{Level, Log};

@@ -51,6 +51,9 @@ pub enum Manager {
     /// This program.
     #[default]
     Cgroupfs,
+    /// This program, in a group that was delegated to this user: the path counts from the root of the hierarchy, and not
+    /// from the group that a verb runs in.
+    Delegated,
     /// Systemd, as a transient scope.
     Systemd(systemd::Scope),
 }

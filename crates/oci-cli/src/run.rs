@@ -18,9 +18,11 @@ pub fn run(context: &Context, asked: &Run) -> Result<u8> {
             context.log.warn(&error.chain());
         }
     };
+    let warm = start::warmed(&ready.record, Some(&ready.bundle.spec));
     let started = start::open_gate(&ready.folder, &ready.record)
         .and_then(|_| launch::until_executed(&ready.report, &context.log))
         .and_then(|()| hooks::run(Moment::Started, &ready.bundle.spec, &ready.record));
+    drop(warm);
     if let Err(error) = started {
         taken_down(&ready);
         return Err(error);

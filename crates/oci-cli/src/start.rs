@@ -4,7 +4,8 @@ use crate::folder::Folder;
 use crate::hooks::{self, Moment};
 use crate::id::ContainerName;
 use crate::record::{Record, Status};
-use crate::{Context, bundle, teardown};
+use crate::{Context, bundle, teardown, warm};
+use oci_spec::runtime::Spec;
 use rustix::fd::OwnedFd;
 use types::{Error, Result};
 
@@ -13,13 +14,15 @@ pub fn start(context: &Context, id: &str) -> Result<()> {
     let mut folder = Folder::open(&context.root, &ContainerName::parse(id)?)?;
     folder.lock()?;
     let record = folder.known()?;
-    let gate = open_gate(&folder, &record)?;
     let spec = folder.config()?.map(|config| bundle::parse(&config)).transpose()?;
+    let warm = warmed(&record, spec.as_ref());
+    let gate = open_gate(&folder, &record)?;
     let started =
         container::detached::outcome(&gate).map_err(crate::launch::error).and_then(|()| match &spec {
             Some(spec) => hooks::run(Moment::Started, spec, &record),
             None => Ok(()),
         });
+    drop(warm);
     if let Err(error) = started {
         // "the runtime MUST generate an error, stop the container, and continue the lifecycle at step 12", where it is
         // destroyed (OCI runtime specification 1.3, "Lifecycle", steps 7 and 9).
@@ -29,6 +32,18 @@ pub fn start(context: &Context, id: &str) -> Result<()> {
         return Err(error.context(format!("container {:?} could not be started", record.id)));
     }
     Ok(())
+}
+
+/// What the process will need in memory, to be held until its program runs. Nothing for one that is gone.
+pub fn warmed(record: &Record, spec: Option<&Spec>) -> warm::Held {
+    match (record.process, spec) {
+        // The number is looked at again after: it may be another's since.
+        (Some(process), Some(spec)) if process.alive() => {
+            let held = warm::program(spec, process.pid);
+            if process.alive() { held } else { warm::Held::new() }
+        }
+        _ => warm::Held::new(),
+    }
 }
 
 /// Lets the process go on, once. What comes of it is told at the gate.

@@ -6,7 +6,7 @@
 
 use crate::annotation;
 use crate::error::Error;
-use cgroups::{Limits, Mode, weight_of_shares};
+use cgroups::{Limits, Mode, io_weight, weight_of_shares};
 use zbus::zvariant::Value;
 
 /// The kernel's own period, microseconds.
@@ -189,6 +189,10 @@ impl Properties {
             (Some(0), None) => self.add("CPUWeight", 100_u64),
             _ => {}
         }
+        // runc does not tell systemd; crun does.
+        if let Some(weight) = limits.block.weight {
+            self.add("IOWeight", io_weight(weight));
+        }
         Ok(())
     }
 
@@ -316,6 +320,7 @@ mod tests {
                 l.memory.swap = Some(1500);
                 l.memory.reservation = Some(-1);
                 l.cpu.shares = Some(1024);
+                l.block.weight = Some(100);
                 l.cpu.quota = Some(33_333);
                 l.pids = Some(-1);
                 l.cpu.cpus = "0,9-10".to_owned();
@@ -329,6 +334,7 @@ mod tests {
             ("MemoryLow", Value::from(u64::MAX)),
             ("MemorySwapMax", Value::from(500_u64)),
             ("CPUWeight", Value::from(100_u64)),
+            ("IOWeight", Value::from(910_u64)),
             ("CPUQuotaPerSecUSec", Value::from(340_000_u64)),
             ("TasksMax", Value::from(u64::MAX)),
             ("AllowedCPUs", Value::from(vec![1_u8, 6])),

@@ -83,6 +83,19 @@ pub fn loot(rootfs: &Path, file: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// Tells the attacker to stop and waits until it has. How often it had its chance, which is never 0.
+///
+/// # Panics
+/// When it had none: then its test proves nothing.
+#[track_caller]
+pub fn stop_attacker(rootfs: &Path) -> usize {
+    std::fs::write(rootfs.join("out/stop"), "").expect("a file in the container's root");
+    crate::output::until("the attacker's end", || loot(rootfs, "ended").first().cloned());
+    let turns = loot(rootfs, "turns").iter().filter_map(|turns| turns.parse::<usize>().ok()).sum();
+    assert!(turns > 0, "the attacker had no turn");
+    turns
+}
+
 /// Everything below a folder of the node that an attacker aims at: names, kinds, modes, owners, contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Witness {

@@ -38,6 +38,12 @@ pub const CHOSEN: &[Choice] = &[
         ..all("corten-oci", "it", "an ordinary user's containers, and a crowd in systemd's scopes")
     },
     Choice {
+        wanted: &["systemd::"],
+        // Dozens of calls of engines in each, which take a second or two.
+        limit: Duration::from_secs(300),
+        ..all("corten-oci-clients", "it", "Podman and containerd with systemd's scopes")
+    },
+    Choice {
         wanted: &["resources::", "device_rules::", "labels::", "idmap::", "user_namespaces::"],
         ..all(
             "corten-oci-suite",
@@ -68,6 +74,20 @@ pub const CHOSEN: &[Choice] = &[
     Choice {
         wanted: &["mounts::", "mount_options::", "scheduling::"],
         ..all("corten-oci-suite", "specification", "mounts and schedulers of another kernel")
+    },
+    Choice {
+        wanted: &["bounded::", "images::", "mapped::overlayfs", "mapped::erofs"],
+        ..all(
+            "corten-snapshots",
+            "it",
+            "project quota, fs-verity, images by loop devices, overlays by one string",
+        )
+    },
+    Choice {
+        wanted: &["corners::"],
+        // Thousands of files take too long here.
+        without: &["large_directories", "deep_trees", "every_size_of_a_directory"],
+        ..all("corten-erofs", "it", "images as an older kernel reads them")
     },
     all("corten-container", "lib", "system calls of another kernel"),
     all("corten-sys", "lib", "system calls of another kernel"),

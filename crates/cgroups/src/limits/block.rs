@@ -101,7 +101,7 @@ fn weights(asked: &BlockLimits) -> Result<Vec<Weight>, Error> {
 }
 
 /// From 10–1000 to `io.weight`'s 1–10000, in a straight line (runc `ConvertBlkIOToIOWeightValue`, crun the same).
-fn io_weight(weight: u16) -> u64 {
+pub fn io_weight(weight: u16) -> u64 {
     1 + u64::from(weight.clamp(10, 1000) - 10) * 9999 / 990
 }
 

@@ -105,7 +105,16 @@ fn a_v2_group_with_processes_cannot_have_groups_with_controllers_below() {
     );
     t.group.kill().unwrap();
     child.wait().unwrap();
-    t.cgroups.create(&format!("{}/below", t.group.path())).unwrap();
+    let below = t.cgroups.create(&format!("{}/below", t.group.path())).unwrap();
+    // Nor where a controller is not to be had: one by one, the kernel would take those of threads.
+    std::fs::write(t.file("unified", "cgroup.subtree_control"), "-io").unwrap();
+    let mut child = shell_in(&below, "exec sleep 100");
+    let error = t.cgroups.create(&format!("{}/deeper", below.path())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{}", error.chain());
+    let kind = std::fs::read_to_string(t.file("unified", "below/cgroup.type")).unwrap();
+    assert_eq!(kind.trim(), "domain");
+    below.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The hostile program that tests put into a container: it has what any process there has, and no more.
 //!
 //! `overwrite`, `peek` and `climb` watch for processes that are not the container's own yet and try to get at the runtime
-//! through them; what they got is a line in `/out/<mode>`. They end when `/out/stop` is there. Never harms the
-//! machine on purpose: a program that can be overwritten is a copy made by the test.
+//! through them; what they got is a line in `/out/<mode>`. `swap` puts the folder `/fake` over `/proc` and takes it away again.
+//! They end when `/out/stop` is there, and then say in `/out/turns` how often they had their chance: processes that they
+//! saw come in, and swaps. Never harms the machine on purpose: a program that can be overwritten is a copy made by
+//! the test.
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -15,19 +17,21 @@ const OWN: [&str; 2] = ["/bin/busybox", "/oci-attacker"];
 
 fn main() {
     let mode = std::env::args().nth(1).unwrap_or_default();
-    let attack: fn() = match mode.as_str() {
+    let attack: fn() -> usize = match mode.as_str() {
         "overwrite" => overwrite,
         "peek" => peek,
         "climb" => climb,
+        "swap" => swap,
         _ => {
-            eprintln!("overwrite, peek or climb");
+            eprintln!("overwrite, peek, climb or swap");
             std::process::exit(2);
         }
     };
     // Two, so that one tries while the other is in the middle of a look.
     let second = std::thread::spawn(attack);
-    attack();
-    let _ = second.join();
+    let first = attack();
+    note("turns", &first.to_string());
+    note("turns", &second.join().unwrap_or(0).to_string());
     note("ended", "whole");
 }
 
@@ -55,7 +59,8 @@ fn open(path: &str, flags: OFlags) -> Option<OwnedFd> {
 
 /// CVE-2019-5736: holds the program of an entering process open for reading, and opens it for writing through
 /// the own descriptor once it is no longer executed (until then the kernel answers `ETXTBSY`).
-fn overwrite() {
+fn overwrite() -> usize {
+    let mut came = BTreeSet::new();
     let mut held: Vec<OwnedFd> = Vec::new();
     let mut seen = BTreeSet::new();
     let mut identities: Vec<(u64, u64)> = OWN
@@ -65,6 +70,7 @@ fn overwrite() {
         .collect();
     while !stopped() {
         for pid in processes() {
+            came.insert(pid);
             let Some(exe) = open(&format!("/proc/{pid}/exe"), OFlags::RDONLY) else { continue };
             let Ok(stat) = rustix::fs::fstat(&exe) else { continue };
             let identity = (stat.st_dev, stat.st_ino);
@@ -87,12 +93,15 @@ fn overwrite() {
             false
         });
     }
+    came.len()
 }
 
 /// CVE-2016-9962: reads the memory, descriptors and folders of a process that is still the runtime.
-fn peek() {
+fn peek() -> usize {
+    let mut came = BTreeSet::new();
     while !stopped() {
         for pid in processes() {
+            came.insert(pid);
             let mut got = Vec::new();
             if open(&format!("/proc/{pid}/mem"), OFlags::RDWR).is_some() {
                 got.push("memory".to_owned());
@@ -119,16 +128,33 @@ fn peek() {
             }
         }
     }
+    came.len()
 }
 
 /// Looks for a file of the node (`/out/witness` has its path) through the root of an entering process, which takes `CAP_SYS_PTRACE`.
-fn climb() {
+fn climb() -> usize {
+    let mut came = BTreeSet::new();
     let witness = std::fs::read_to_string("/out/witness").unwrap_or_default();
     while !stopped() {
         for pid in processes() {
+            came.insert(pid);
             if !witness.is_empty() && Path::new(&format!("/proc/{pid}/root{witness}")).exists() {
                 note("climb", &format!("process {pid} leads to {witness}"));
             }
         }
     }
+    came.len()
+}
+
+/// CVE-2025-52881: what is at `/proc` is another one at every moment. Takes `CAP_SYS_ADMIN`.
+fn swap() -> usize {
+    let mut swaps = 0;
+    while !stopped() {
+        if rustix::mount::mount_bind("/fake", "/proc").is_ok() {
+            swaps += 1;
+            std::thread::yield_now();
+            let _ = rustix::mount::unmount("/proc", rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+    swaps
 }

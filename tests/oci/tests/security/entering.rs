@@ -1,17 +1,17 @@
 //! Processes on their way into a container, and hostile processes that wait for them there (CVE-2016-9962).
 
+use crate::races::rounds;
 use crate::{all_but_ptrace, attacker, quietly, without_ptrace};
 use oci_suite::Case;
-use oci_suite::attack::{install_attacker, loot};
-use oci_suite::output::until;
+use oci_suite::attack::{install_attacker, loot, stop_attacker};
 use std::process::Command;
+use std::time::Instant;
 
-/// How often the runtime enters.
-const ENTERED: usize = 100;
-
-fn stop(case: &Case) -> Vec<String> {
-    std::fs::write(case.bundle.root().join("out/stop"), "").unwrap();
-    until("the attacker's end", || loot(&case.bundle.root(), "ended").first().cloned());
+/// What the attacker got.
+#[track_caller]
+fn stop(case: &Case, start: Instant) -> Vec<String> {
+    let took = start.elapsed();
+    println!("{took:?}; the attacker saw {} processes", stop_attacker(&case.bundle.root()));
     loot(&case.bundle.root(), "peek")
 }
 
@@ -23,7 +23,7 @@ fn lies_in_wait(case: &Case) {
 
 /// Root in the container looks at each process that appears: its memory (writable), its descriptors, its root, its working
 /// directory, its environment. What it gets of a process that is still the runtime is a way to the node. Comes in: `exec`,
-/// and the first process of a second container in the same PID namespace, which sees the node's files for a while.
+/// 1,000 times, and 100 times the first process of a second container in the same PID namespace, which sees the node's files for a while.
 /// Docker until 1.12.5 fell; Debian's peers hide themselves (`PR_SET_DUMPABLE`), so the next test shows with a careless
 /// program that this attack works.
 #[test]
@@ -33,7 +33,8 @@ fn cve_2016_9962_an_entering_process_cannot_be_traced_or_looked_into() {
     let process = case.run_detached();
     let Some(second) = Case::new("9962-second") else { return };
     second.namespace("pid", Some(process.path("ns/pid").to_str().unwrap())).args(&["/bin/busybox", "true"]);
-    for round in 0..ENTERED {
+    let start = Instant::now();
+    for round in 0..rounds() {
         let _ = case
             .finish(&mut without_ptrace(&case.command(&["exec", &case.id, "/bin/busybox", "true"])))
             .good();
@@ -43,7 +44,7 @@ fn cve_2016_9962_an_entering_process_cannot_be_traced_or_looked_into() {
             quietly(&mut second.command(&["delete", "--force", &second.id]));
         }
     }
-    let got = stop(&case);
+    let got = stop(&case, start);
     assert!(got.is_empty(), "the attacker got at the runtime: {got:?}");
     case.delete_force();
     case.assert_nothing_left();
@@ -56,10 +57,11 @@ fn cve_2016_9962_root_of_a_user_namespace_cannot_look_into_an_entering_process_e
     lies_in_wait(&case);
     case.user_namespace(200_000, 65_536).capabilities(&["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_KILL"]);
     let _ = case.run_detached();
-    for _ in 0..ENTERED / 2 {
+    let start = Instant::now();
+    for _ in 0..rounds() {
         let _ = case.call(&["exec", &case.id, "/bin/busybox", "true"]).good();
     }
-    let got = stop(&case);
+    let got = stop(&case, start);
     assert!(got.is_empty(), "the attacker got at the runtime: {got:?}");
     case.delete_force();
     case.assert_nothing_left();
@@ -73,6 +75,7 @@ fn control_of_cve_2016_9962_a_careless_process_is_looked_into() {
     let pid = case.run_detached().pid.to_string();
     let careless = case.bundle.aside().join("busybox-careless");
     std::fs::copy(oci_suite::bundle::BUSYBOX, &careless).unwrap();
+    let start = Instant::now();
     for _ in 0..200 {
         // Without a program of the container it stays what it is: a shell of the node.
         let mut enter = Command::new(&careless);
@@ -82,7 +85,7 @@ fn control_of_cve_2016_9962_a_careless_process_is_looked_into() {
             break;
         }
     }
-    assert!(!stop(&case).is_empty(), "the attack does not work any more: mend the attacker");
+    assert!(!stop(&case, start).is_empty(), "the attack does not work any more: mend the attacker");
     case.delete_force();
 }
 
@@ -97,10 +100,11 @@ fn an_entering_process_never_shows_the_root_of_the_node() {
     std::fs::write(case.bundle.root().join("out/witness"), witness.to_str().unwrap()).unwrap();
     case.capabilities(&["CAP_SYS_PTRACE"]).args(&["/oci-attacker", "climb"]);
     let _ = case.run_detached();
-    for _ in 0..ENTERED {
+    let start = Instant::now();
+    for _ in 0..rounds() {
         let _ = case.call(&["exec", &case.id, "/bin/busybox", "true"]).good();
     }
-    stop(&case);
+    stop(&case, start);
     let got = loot(&case.bundle.root(), "climb");
     assert!(got.is_empty(), "{} looks at the node's files: {:?}", got.len(), got.first());
     case.delete_force();

@@ -1,5 +1,7 @@
 //! Mount targets that change while they are mounted on (CVE-2021-30465), and what is made on the way to them
-//! (CVE-2024-45310).
+//! (CVE-2024-45310). Races of other files run as often as these.
+
+mod of_writes;
 
 use crate::{loses_at_times, quietly};
 use oci_suite::attack::{Exchange, Witness};
@@ -10,7 +12,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// How often each race is run.
-const ROUNDS: usize = 1000;
+pub(crate) const ROUNDS: usize = 1000;
+
+/// As often, and less with a peer, which is there to compare and slower.
+pub(crate) fn rounds() -> usize {
+    let peer = [Kind::Runc, Kind::Crun].contains(&oci_suite::Runtime::under_test().kind);
+    if peer { ROUNDS / 10 } else { ROUNDS }
+}
 
 /// A volume in which the folder `t` and a link to a folder of the node change places.
 struct Arena {

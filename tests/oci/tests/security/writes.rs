@@ -26,7 +26,7 @@ fn names(process: Process) -> (String, String) {
 }
 
 #[track_caller]
-fn assert_not_astray(process: Process, what: &str) {
+pub(crate) fn assert_not_astray(process: Process, what: &str) {
     let (host, domain) = names(process);
     assert!(
         host == "corten-test" && !domain.contains("label") && !domain.starts_with(['6', '7']),
@@ -43,7 +43,7 @@ fn labels(case: &Case) {
 }
 
 /// All files of a fake proc become links to one file.
-fn lead_to(folder: &Path, target: &str) {
+pub(crate) fn lead_to(folder: &Path, target: &str) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         if entry.file_type().unwrap().is_dir() {
             lead_to(&entry.path(), target);

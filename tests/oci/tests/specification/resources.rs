@@ -2,7 +2,9 @@
 
 use oci_suite::{Case, Groups, Kind, differs, lacks, needs};
 use serde_json::{Value, json};
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 /// A running container with one kind of resource set, and its groups.
 fn with(name: &str, kind: &str, value: Value) -> Option<(Case, Groups)> {
@@ -82,6 +84,67 @@ fn a_container_lives_with_512_kib() {
     }
     case.edit(|config| config["linux"]["resources"]["memory"] = json!({ "limit": 512 * 1024 }));
     assert_eq!(case.args(&["echo", "ran"]).run().good().out, "ran\n");
+}
+
+/// Takes a file out of memory, as load does in time: then whoever needs it reads it from the disk.
+fn forget(path: &Path) {
+    let file = std::fs::File::open(path).unwrap();
+    // What is not on the disk yet stays.
+    rustix::fs::fsync(&file).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
+/// As before, where neither the runtime nor the program is in memory: what the kernel reads for a container is charged to it, with what
+/// it reads ahead. 40 starts in one step and in two, and as many execs.
+#[test]
+fn a_container_lives_with_512_kib_when_its_program_has_to_be_read_first() {
+    let Some(case) = Case::new("res-cold") else { return };
+    if lacks(&[Kind::Runc, Kind::Crun], "how to start with so little memory and a program that is not in it")
+    {
+        return;
+    }
+    let program = case.bundle.root().join("bin/busybox");
+    std::fs::write(case.bundle.root().join("bin/script"), "#!/bin/sh\necho ran\n").unwrap();
+    std::fs::set_permissions(case.bundle.root().join("bin/script"), Permissions::from_mode(0o755)).unwrap();
+    let cold = || {
+        forget(&program);
+        forget(case.runtime.program());
+    };
+    case.edit(|config| config["linux"]["resources"]["memory"] = json!({ "limit": 512 * 1024 }));
+    // A guest without hardware help takes ten seconds for each.
+    let rounds = if Groups::unified() { 3 } else { 40 };
+    for round in 0..rounds {
+        case.args(if round % 4 == 0 { &["script"] } else { &["echo", "ran"] });
+        cold();
+        if round % 2 == 0 {
+            assert_eq!(case.run().good().out, "ran\n", "round {round}");
+            continue;
+        }
+        let made = case.call(&["create", &case.id]).good();
+        cold();
+        case.start();
+        case.await_status("stopped");
+        assert_eq!(made.text_now(), "ran\n", "round {round}");
+        case.delete_force();
+    }
+    // Two processes have to fit.
+    case.edit(|config| config["linux"]["resources"]["memory"] = json!({ "limit": 1024 * 1024 }));
+    let copy = case.bundle.root().join("copy/busybox");
+    std::fs::create_dir(case.bundle.root().join("copy")).unwrap();
+    std::fs::copy(&program, &copy).unwrap();
+    let _ = case.sleeps().run_detached();
+    for round in 0..rounds {
+        // What runs stays in memory, but this copy of it does not.
+        forget(&copy);
+        forget(case.runtime.program());
+        assert_eq!(
+            case.call(&["exec", &case.id, "/copy/busybox", "echo", "ran"]).good().out,
+            "ran\n",
+            "exec {round}"
+        );
+    }
+    case.delete_force();
+    case.assert_nothing_left();
 }
 
 #[test]

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 const RUNTIME_DEFAULT: SecurityProfile =
     SecurityProfile { profile_type: ProfileType::RuntimeDefault as i32, localhost_ref: String::new() };
 
-fn block_on(work: impl Future<Output = ()>) {
+pub fn block_on(work: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
 
-fn pod(containerd: &Containerd, network: NamespaceMode) -> PodSandboxConfig {
+pub fn pod(containerd: &Containerd, network: NamespaceMode) -> PodSandboxConfig {
     let options = NamespaceOption {
         network: network as i32,
         pid: NamespaceMode::Container as i32,
@@ -50,7 +50,7 @@ fn pod(containerd: &Containerd, network: NamespaceMode) -> PodSandboxConfig {
     }
 }
 
-fn container(name: &str, script: &str, network: NamespaceMode) -> ContainerConfig {
+pub fn container(name: &str, script: &str, network: NamespaceMode) -> ContainerConfig {
     let options = NamespaceOption {
         network: network as i32,
         pid: NamespaceMode::Container as i32,
@@ -74,9 +74,9 @@ fn container(name: &str, script: &str, network: NamespaceMode) -> ContainerConfi
     }
 }
 
-async fn exec(client: &Client, id: &str, script: &str) -> ExecSyncResponse {
+pub async fn exec(client: &Client, id: &str, script: &str) -> ExecSyncResponse {
     let cmd = ["sh", "-c", script].map(str::to_owned).to_vec();
-    let request = ExecSyncRequest { container_id: id.into(), cmd, timeout: 10 };
+    let request = ExecSyncRequest { container_id: id.into(), cmd, timeout: 60 };
     client.runtime.clone().exec_sync(request).await.unwrap().into_inner()
 }
 

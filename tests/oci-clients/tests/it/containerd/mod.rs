@@ -2,8 +2,9 @@
 
 mod cri;
 mod ctr;
+mod systemd;
 
-use crate::machine::{Cgroups, available, limited, runtime, said};
+use crate::machine::{Cgroups, Manager, available, runtime, said};
 use cri_api::v1::ImageSpec;
 use runtime_manager::Client;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ const PAUSE: &str = "localhost/pause:test";
 
 /// One containerd and what the kernel held before it.
 pub struct Containerd {
+    manager: Manager,
     daemon: Option<Supervised>,
     cgroups: Cgroups,
     baseline: Baseline,
@@ -28,15 +30,20 @@ pub struct Containerd {
 impl Containerd {
     /// Started, with the images imported; `None`, said, where there is no containerd.
     pub fn new() -> Option<Self> {
+        Self::with(Manager::Cgroupfs)
+    }
+
+    /// The same with `SystemdCgroup`, or `None` where systemd is not there.
+    pub fn with(manager: Manager) -> Option<Self> {
         let programs = ["/usr/bin/containerd", "/usr/bin/ctr", "/usr/bin/containerd-shim-runc-v2"];
-        if !available("containerd", &programs) {
+        if !manager.available("containerd") || !available("containerd", &programs) {
             return None;
         }
         let root = TempRoot::new().unwrap();
-        let cgroups = Cgroups::of(root.path());
+        let cgroups = Cgroups::of(root.path(), manager);
         let watch = Watch::root(root.path()).named(cgroups.name.clone());
         let baseline = Baseline::take(watch).unwrap();
-        let mut made = Self { daemon: None, cgroups, baseline, root };
+        let mut made = Self { manager, daemon: None, cgroups, baseline, root };
         std::fs::write(made.path("config.toml"), made.config()).unwrap();
         std::fs::create_dir_all(made.path("net.d")).unwrap();
         made.start();
@@ -45,7 +52,7 @@ impl Containerd {
             let archive = made.path("image.tar");
             std::fs::write(&archive, image.archive(name).unwrap()).unwrap();
             made.ok("k8s.io", &["images", "import", archive.to_str().unwrap()]);
-            if name == IMAGE {
+            if name == IMAGE && manager == Manager::Cgroupfs {
                 made.ok("plain", &["images", "import", archive.to_str().unwrap()]);
             }
             std::fs::remove_file(archive).unwrap();
@@ -90,7 +97,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.corten.options]
   BinaryName = {runtime:?}
   Root = "{dir}/oci"
+  SystemdCgroup = {systemd}
 "#,
+            systemd = self.manager == Manager::Systemd,
             runtime = runtime().display().to_string(),
         )
     }
@@ -101,7 +110,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
         let log = self.path("log");
         let arguments = ["--config".as_ref(), config.as_os_str()];
         self.daemon = Some(Supervised::start(Path::new("/usr/bin/containerd"), &arguments, &log).unwrap());
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + self.manager.patience();
         while !self.ctr("k8s.io", &["version"]).status.success() {
             let log = std::fs::read_to_string(&log).unwrap_or_default();
             assert!(Instant::now() < end, "containerd does not answer: {log}");
@@ -128,8 +137,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
 
     /// A client of the CRI, once that answers; it begins later than the rest of the daemon.
     pub async fn client(&self) -> Client {
-        let client = Client::connect(&self.path("s"), Duration::from_secs(10)).await.unwrap();
-        let end = Instant::now() + Duration::from_secs(20);
+        let client = Client::connect(&self.path("s"), self.manager.patience()).await.unwrap();
+        let end = Instant::now() + self.manager.patience();
         while let Err(error) = client.pods_with_label("any", "any").await {
             assert!(Instant::now() < end, "{error}");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -147,7 +156,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
 
     /// A `ctr` command that is not yet started.
     pub fn ctr_command(&self, namespace: &str, arguments: &[&str]) -> Command {
-        let mut command = limited(30, "ctr");
+        let mut command = self.manager.limited("ctr");
         command.arg("--address").arg(self.path("s")).args(["--namespace", namespace]).args(arguments);
         command.stdin(Stdio::null());
         command

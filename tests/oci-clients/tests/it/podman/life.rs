@@ -1,9 +1,10 @@
 //! Containers from their start to their removal.
 
 use super::{IMAGE, Podman};
+use crate::machine::until;
 use std::io::Write;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[test]
 fn a_run_gives_back_output_exit_code_and_input() {
@@ -183,14 +184,4 @@ fn several_containers_run_beside_each_other() {
     podman.ok(&["stop", "-a", "-t", "0"]);
     assert_eq!(podman.ok(&["ps", "-q"]), "");
     podman.end();
-}
-
-/// Looks again for ten seconds.
-#[track_caller]
-fn until(mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < end, "it never came to be");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

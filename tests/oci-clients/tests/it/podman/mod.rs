@@ -7,9 +7,10 @@ mod limits;
 mod namespaces;
 mod pods;
 mod privileges;
+mod systemd;
 mod terminal;
 
-use crate::machine::{Cgroups, available, limited, runtime, said};
+use crate::machine::{Cgroups, Manager, available, runtime, said};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -25,6 +26,8 @@ pub const IMAGE: &str = "localhost/busybox:test";
 fn fresh_store() -> PathBuf {
     const NAME: &str = "podman-store-";
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // Cargo makes it, where it runs.
+    std::fs::create_dir_all(folder).unwrap();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.strip_prefix(NAME).is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
@@ -41,6 +44,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// One podman: its storage, its configuration and what the kernel held before it.
 pub struct Podman {
+    manager: Manager,
     cgroups: Cgroups,
     baseline: Baseline,
     root: TempRoot,
@@ -49,13 +53,19 @@ pub struct Podman {
 impl Podman {
     /// With the image loaded; `None`, said, where there is no podman.
     pub fn new() -> Option<Self> {
-        if !available("podman", &["/usr/bin/podman", "/usr/bin/conmon", "/usr/bin/timeout"]) {
+        Self::with(Manager::Cgroupfs)
+    }
+
+    /// The same with one of Podman's managers of cgroups, or `None` where that is not there.
+    pub fn with(manager: Manager) -> Option<Self> {
+        let programs = ["/usr/bin/podman", "/usr/bin/conmon", "/usr/bin/timeout"];
+        if !manager.available("podman") || !available("podman", &programs) {
             return None;
         }
         let root = TempRoot::new().unwrap();
-        let cgroups = Cgroups::of(root.path());
+        let cgroups = Cgroups::of(root.path(), manager);
         let watch = Watch::root(root.path()).named(cgroups.name.clone());
-        let made = Self { baseline: Baseline::take(watch).unwrap(), cgroups, root };
+        let made = Self { manager, baseline: Baseline::take(watch).unwrap(), cgroups, root };
         made.configure();
         made.take_image();
         Some(made)
@@ -105,6 +115,8 @@ impl Podman {
         )
         .unwrap();
         std::fs::create_dir_all(self.path("tmp")).unwrap();
+        self.manager.give(self.root.path());
+        self.manager.give(&self.path("tmp"));
     }
 
     /// A path in the test's own folder.
@@ -119,7 +131,7 @@ impl Podman {
 
     /// A podman command that is not yet started.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = limited(60, "podman");
+        let mut command = self.manager.limited("podman");
         self.prepare(&mut command);
         command.args(self.globals()).args(arguments);
         command
@@ -127,7 +139,7 @@ impl Podman {
 
     /// A shell with podman's environment.
     pub fn shell(&self, script: &str) -> Command {
-        let mut command = limited(60, "sh");
+        let mut command = self.manager.limited("sh");
         self.prepare(&mut command);
         command.args(["-c", script]);
         command
@@ -152,7 +164,11 @@ impl Podman {
         ] {
             words.extend([flag.to_owned(), value.display().to_string()]);
         }
-        words.extend(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"].map(str::to_owned));
+        let manager = match self.manager {
+            Manager::Cgroupfs => "--cgroup-manager=cgroupfs",
+            Manager::Systemd | Manager::UsersSystemd => "--cgroup-manager=systemd",
+        };
+        words.extend(["--storage-driver=vfs", manager].map(str::to_owned));
         words
     }
 
@@ -227,7 +243,7 @@ impl Podman {
             .chain(arguments.iter().map(|word| quoted(word)))
             .collect();
         let line = format!("stty rows 33 cols 77; exec podman {}", words.join(" "));
-        let mut command = limited(30, "script");
+        let mut command = self.manager.limited("script");
         self.prepare(&mut command);
         let mut child = command
             .args(["-qec", &line, "/dev/null"])
@@ -256,6 +272,10 @@ impl Podman {
     #[track_caller]
     pub fn end(self) {
         self.ok(&["rm", "-f", "-a", "-t", "0"]);
+        if self.manager == Manager::UsersSystemd {
+            // Ends the process that keeps the user's namespace.
+            self.ok(&["system", "migrate"]);
+        }
         let left: Vec<PathBuf> = self
             .cgroups
             .all()
