@@ -1,7 +1,7 @@
 //! Idmapped mounts: the user namespaces that carry their mappings, one for all mounts with equal ones.
 
 use crate::failure::{Failure, Step, Tried};
-use crate::plan::{IdMap, Idmap, Mount, Namespace, Namespaces};
+use crate::plan::{IdMap, Idmap, Mount, Namespace, Namespaces, RootIds};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::fmt::Write;
@@ -40,6 +40,22 @@ impl Mappings {
                 )),
                 _ => Failure::system(format!("{failure}: {error}")),
             }
+        })
+    }
+
+    /// Idmaps a mount of the root; does nothing where no ids are mapped.
+    pub(crate) fn apply_root(&mut self, ids: &RootIds, mount: BorrowedFd<'_>) -> Step {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let namespace = self.with("/", &ids.uids, &ids.gids)?;
+        let change =
+            Attributes { set: attr::IDMAP, user_namespace: Some(namespace), ..Attributes::default() };
+        set_attributes(mount, c"", change).map_err(|error| {
+            Failure::system(format!(
+                "cannot map the ids of the root: {error} (its file system has to take idmapped mounts: ext4, xfs, btrfs \
+                 and erofs do)"
+            ))
         })
     }
 

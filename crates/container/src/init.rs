@@ -21,7 +21,7 @@ pub struct Inherited {
     pub cgroup_tasks: Vec<OwnedFd>,
     /// Standard descriptors, ignored with a terminal.
     pub stdio: Stdio,
-    /// What [`mounts::prepare`] opened, for a container with a user namespace.
+    /// What [`mounts::prepare`] opened.
     pub sources: mounts::Sources,
 }
 
@@ -147,6 +147,15 @@ pub(crate) fn read_plan<T: serde::de::DeserializeOwned>(file: &OwnedFd) -> Step<
         )));
     }
     postcard::from_bytes(&bytes).map_err(unreadable)
+}
+
+/// Whether [`mounts::prepare`] has something to do; a plan of another version is the child's to refuse.
+pub(crate) fn wants_preparation(file: &OwnedFd) -> Step<bool> {
+    // A number takes 5 bytes at the most (postcard's varint), a flag 1.
+    let mut bytes = [0; 8];
+    let got = rustix::io::pread(file, &mut bytes, 0).tried(|| "cannot read the plan".into())?;
+    let head = postcard::take_from_bytes::<(u32, bool)>(&bytes[..got]);
+    Ok(head.is_ok_and(|((version, prepare), _)| version == PLAN_VERSION && prepare))
 }
 
 /// Writing "0" moves the writer itself, which spares the machine-wide lock that moving another process

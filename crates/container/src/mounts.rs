@@ -5,6 +5,7 @@ mod bind;
 mod cgroup;
 mod copy_up;
 mod filesystem;
+mod image;
 mod sources;
 
 pub use sources::{Sources, prepare};
@@ -76,6 +77,10 @@ pub fn make(root: BorrowedFd<'_>, plan: &LaunchPlan, mut sources: Sources) -> St
             }
             MountSource::Cgroup => cgroup::make(&context, mount, &mut late)?,
             MountSource::Remount { bind, options } => bind::remount(&context, mount, *bind, options)?,
+            MountSource::Image { source, folder, image } => {
+                let opened = sources.take_volume(index);
+                image::mount(&context, mount, &image::Wanted { source, folder, image }, opened)?;
+            }
         }
     }
     Ok(late)

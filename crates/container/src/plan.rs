@@ -3,10 +3,14 @@
 //! The daemon makes it (`spec`), the child that becomes the container reads it. It is a binary message
 //! (postcard), never JSON, so that the supervisor that forwards it needs no parser and no heap.
 
+mod source;
+
+pub use source::{ErofsImage, Filesystem, Layer, RootIds, RootSource};
+
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever the layout changes; a supervisor refuses a plan of another version.
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 3;
 
 /// The largest plan that is accepted, in bytes.
 pub const PLAN_MAX: usize = 8 << 20;
@@ -81,28 +85,13 @@ pub struct IdMap {
     pub length: u32,
 }
 
-/// Where the root file system comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RootSource {
-    /// An overlay that is mounted in the container's own mount namespace, so that the node's mount table
-    /// never shows it.
-    Overlay {
-        /// Lower directories, the topmost layer first.
-        lower: Vec<String>,
-        /// The writable layer; with `work` empty too, the overlay is read-only.
-        upper: String,
-        /// The overlay's work directory, on the same file system as `upper`.
-        work: String,
-    },
-    /// A directory that is the root as it is.
-    Directory(String),
-}
-
 /// The root of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
     /// Where it comes from.
     pub source: RootSource,
+    /// Whose the files of it are.
+    pub ids: RootIds,
     /// Made read-only once everything is mounted in it.
     pub readonly: bool,
     /// Propagation of `/` inside (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, with `MS_REC`); 0 is rprivate.
@@ -178,6 +167,16 @@ pub enum MountSource {
         bind: bool,
         /// `key=value` or bare flags for the file system.
         options: Vec<String>,
+    },
+    /// The content of an image, which is mounted for this container alone. The mappings of the mount say whose its
+    /// files are.
+    Image {
+        /// Where the content is.
+        source: RootSource,
+        /// The folder of it that is mounted, relative; empty for all of it.
+        folder: String,
+        /// What the image is called in messages.
+        image: String,
     },
 }
 
@@ -379,6 +378,9 @@ pub struct Process {
 pub struct LaunchPlan {
     /// [`PLAN_VERSION`].
     pub version: u32,
+    /// Whether the supervisor has to open things before it forks ([`crate::mounts::prepare`]). It is second, so that a
+    /// supervisor need not read the rest of a plan to know ([`RootSource::needs_devices`]).
+    pub prepare: bool,
     /// For messages only.
     pub id: String,
     /// Namespaces.

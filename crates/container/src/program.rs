@@ -31,19 +31,22 @@ pub fn prepare(process: &Process, home: &str) -> Step<Program> {
     if process.set_home && !process.env.iter().any(|e| e.starts_with(b"HOME=")) {
         env.push(text(format!("HOME={home}").as_bytes(), "the home directory")?);
     }
-    let candidates = if first.contains(&b'/') {
-        vec![text(first, "the command")?]
-    } else {
-        let path = process.env.iter().rev().find_map(|e| e.strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH);
-        path.split(|b| *b == b':')
-            .map(|dir| {
-                // An empty element of PATH is the working directory (environ(7)).
-                let dir = if dir.is_empty() { b"." } else { dir };
-                text(&[dir, b"/", first].concat(), "the command")
-            })
-            .collect::<Step<Vec<_>>>()?
-    };
+    let candidates = candidates(first, &process.env)
+        .iter()
+        .map(|path| text(path, "the command"))
+        .collect::<Step<Vec<_>>>()?;
     Ok(Program { image: sys::process::Image::new(args, env), candidates, name })
+}
+
+/// Where a command is looked for, in this order; relative ones are meant from the working directory.
+pub fn candidates(command: &[u8], env: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    if command.contains(&b'/') {
+        return vec![command.to_vec()];
+    }
+    let path = env.iter().rev().find_map(|e| e.strip_prefix(b"PATH=")).unwrap_or(DEFAULT_PATH);
+    // An empty element of PATH is the working directory (environ(7)).
+    let folder = |dir: &[u8]| if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
+    path.split(|b| *b == b':').map(|dir| [&folder(dir)[..], b"/", command].concat()).collect()
 }
 
 impl Program {

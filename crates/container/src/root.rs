@@ -1,16 +1,18 @@
 //! The root of a container: made in its own mount namespace, entered with `pivot_root(2)`.
 
+mod overlay;
+mod source;
+
+pub use source::{Attach, Parts, assemble, detached, image, mounts_image_files};
+
 use crate::failure::{Failure, Step, Tried, describe};
 use crate::mountinfo;
 use crate::mounts::{self, Sources};
-use crate::plan::{Root, RootSource};
+use crate::plan::{Layer, Root, RootSource};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-};
+use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use sys::mount::{Attributes, attr, propagation, set_attributes};
 
 /// Cuts the new mount namespace off from the node's: nothing that is mounted or unmounted here shows there, always.
@@ -27,15 +29,20 @@ pub fn detach_from_node() -> Step {
 
 /// Makes the root mount and attaches it where it hides nothing that is needed; the descriptor is the root.
 pub fn mount(root: &Root, sources: &mut Sources) -> Step<OwnedFd> {
+    let whole = |parts: Option<Parts>| {
+        let parts = parts.map_or_else(|| Parts::open(&root.source, &root.ids), Ok)?;
+        assemble(&root.source, parts, Attach::Here)
+    };
     let (made, place) = match &root.source {
-        // Only the supervisor can mount an overlay of directories that the user namespace does not own.
-        source @ RootSource::Overlay { .. } => match sources.take_root()? {
-            Some(made) => (made, "/"),
-            None => (detached(source)?, overlay_place(source)?),
-        },
-        source @ RootSource::Directory(path) => match detached(source) {
+        // The container's own copy is preferred: the flags of the node's mount are locked on it.
+        RootSource::Directory(path) if root.ids.is_empty() => match whole(None) {
             Ok(made) => (made, path.as_str()),
             Err(failure) => (sources.take_root()?.ok_or(failure)?, "/"),
+        },
+        // Only the supervisor can mount what the user namespace does not own.
+        source => match sources.take_root()? {
+            Some(made) => (made, "/"),
+            None => (whole(sources.take_parts())?, place(source)),
         },
     };
     move_mount(&made, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -44,24 +51,17 @@ pub fn mount(root: &Root, sources: &mut Sources) -> Step<OwnedFd> {
     Ok(made)
 }
 
-/// The root as a mount that is attached nowhere.
-pub(crate) fn detached(source: &RootSource) -> Step<OwnedFd> {
+/// Where a root of directories is attached: over one of its own.
+fn place(source: &RootSource) -> &str {
     match source {
-        RootSource::Overlay { lower, upper, work } => {
-            overlay_place(source)?;
-            overlay(lower, upper, work)
-        }
-        RootSource::Directory(path) => mounts::clone_mount(CWD, path, true).map_err(|errno| match errno {
-            Errno::NOENT => Failure::request(format!("the root {path:?} does not exist")),
-            errno => Failure::system(format!("cannot bind the root {path:?}: {}", describe(errno))),
-        }),
+        RootSource::Overlay { upper, disk: None, .. } if !upper.is_empty() => upper,
+        RootSource::Overlay { lower, .. } => match lower.first() {
+            Some(Layer::Directory(path)) => path,
+            _ => "/",
+        },
+        RootSource::Directory(path) => path,
+        RootSource::Filesystem(_) => "/",
     }
-}
-
-fn overlay_place(source: &RootSource) -> Step<&str> {
-    let RootSource::Overlay { lower, upper, .. } = source else { return Ok("/") };
-    let place = if upper.is_empty() { lower.first() } else { Some(upper) };
-    place.map(String::as_str).ok_or_else(|| Failure::system("the image has no layers"))
 }
 
 /// A recursive propagation reaches what is mounted below the root on the node; the mounts that the plan makes there
@@ -82,70 +82,6 @@ fn propagate_below(root: &OwnedFd, wanted: u32) -> Step {
     } else {
         Ok(())
     }
-}
-
-fn overlay(lower: &[String], upper: &str, work: &str) -> Step<OwnedFd> {
-    match overlay_by_fsconfig(lower, upper, work) {
-        // "lowerdir+" came with Linux 6.7. Until 6.5 overlayfs took any key and refused the whole at the end.
-        Err(("lowerdir+" | "create", Errno::INVAL)) => overlay_joined(lower, upper, work),
-        Err((key, errno)) => {
-            Err(Failure::system(format!("cannot mount the overlay ({key}): {}", describe(errno))))
-        }
-        Ok(fd) => Ok(fd),
-    }
-}
-
-fn overlay_by_fsconfig(lower: &[String], upper: &str, work: &str) -> Result<OwnedFd, (&'static str, Errno)> {
-    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| ("fsopen", e))?;
-    fsconfig_set_string(&fs, "source", "overlay").map_err(|e| ("source", e))?;
-    for dir in lower {
-        fsconfig_set_string(&fs, "lowerdir+", dir.as_str()).map_err(|e| ("lowerdir+", e))?;
-    }
-    if !upper.is_empty() {
-        fsconfig_set_string(&fs, "upperdir", upper).map_err(|e| ("upperdir", e))?;
-        fsconfig_set_string(&fs, "workdir", work).map_err(|e| ("workdir", e))?;
-        // A container's writable layer is not meant to survive a power cut; syncing it at every copy-up and
-        // at umount costs the pod path dearly (overlayfs documentation, "Volatile mount").
-        fsconfig_set_flag(&fs, "volatile").map_err(|e| ("volatile", e))?;
-    }
-    fsconfig_create(&fs).map_err(|e| ("create", e))?;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(|e| ("fsmount", e))
-}
-
-/// Before Linux 6.7 all lower directories are one string. fsconfig(2) takes 256 bytes, mount(2) a page; each
-/// directory is therefore named by a descriptor, and the mount is made at its place and picked up again.
-fn overlay_joined(lower: &[String], upper: &str, work: &str) -> Step<OwnedFd> {
-    let mut held = Vec::with_capacity(lower.len());
-    let mut options = String::from("lowerdir=");
-    for (at, dir) in lower.iter().enumerate() {
-        let fd = rustix::fs::open(
-            dir.as_str(),
-            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
-        .tried(|| format!("cannot open the layer {dir:?}"))?;
-        if at > 0 {
-            options.push(':');
-        }
-        options.push_str(&format!("/proc/self/fd/{}", fd.as_raw_fd()));
-        held.push(fd);
-    }
-    if !upper.is_empty() {
-        options.push_str(&format!(",upperdir={upper},workdir={work},volatile"));
-    }
-    if options.len() > 4095 {
-        return Err(Failure::request(
-            "the image has too many layers for this kernel; Linux 6.7 and later have no such limit",
-        ));
-    }
-    let place = if upper.is_empty() { &lower[0] } else { upper };
-    let text =
-        std::ffi::CString::new(options).map_err(|_| Failure::system("a layer's path has a NUL byte"))?;
-    rustix::mount::mount("overlay", place, "overlay", MountFlags::empty(), text.as_c_str())
-        .tried(|| "cannot mount the overlay".into())?;
-    let picked = mounts::clone_mount(CWD, place, false).tried(|| "cannot pick up the overlay".into())?;
-    unmount(place, UnmountFlags::DETACH).tried(|| "cannot move the overlay".into())?;
-    Ok(picked)
 }
 
 /// Enters the root, leaves the node's behind, and sets the final propagation and read-only state.

@@ -45,7 +45,11 @@ pub struct ForkInto {
 }
 
 /// Starts a container's first process from an encoded [`crate::plan::LaunchPlan`].
-pub fn launch(plan: &OwnedFd, into: &ForkInto, inherited: Inherited) -> Step<Launching> {
+pub fn launch(plan: &OwnedFd, into: &ForkInto, mut inherited: Inherited) -> Step<Launching> {
+    // Mostly the child alone reads the plan, to keep the supervisor's heap small.
+    if init::wants_preparation(plan)? {
+        inherited.sources = crate::mounts::prepare(&init::read_plan(plan)?)?;
+    }
     let (sender, receiver) = report::pair()?;
     match fork_into(into)? {
         Fork::Child => {

@@ -8,11 +8,11 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use types::{Error, ErrorKind, Result};
 
 /// What is known of a committed layer, in its `meta.json`.
@@ -24,6 +24,18 @@ pub struct Meta {
     pub diff_id: types::Digest,
     /// Space, measured at commit.
     pub usage: Usage,
+    /// Of a layer that is an image file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageMeta>,
+}
+
+/// What is known of a layer's image file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImageMeta {
+    /// Its root hides all layers below (`trusted.overlay.opaque`).
+    pub opaque: bool,
+    /// What fs-verity measures: the number of the algorithm and the digest in hexadecimal digits.
+    pub verity: Option<(u16, String)>,
 }
 
 const META: &str = "meta.json";
@@ -31,15 +43,44 @@ const META_VERSION: u32 = 1;
 /// Far above what `Meta` takes.
 const META_MAX: usize = 64 << 10;
 
+/// Removes a directory of the layout with everything in it, whatever that is made of.
+pub(crate) trait Remove: Send + Sync {
+    /// `name` in `parent`. What is gone already is no error.
+    fn remove(&self, parent: BorrowedFd<'_>, name: &OsStr) -> std::result::Result<(), layers::Error>;
+}
+
+impl<F> Remove for F
+where
+    F: Fn(BorrowedFd<'_>, &OsStr) -> std::result::Result<(), layers::Error> + Send + Sync,
+{
+    fn remove(&self, parent: BorrowedFd<'_>, name: &OsStr) -> std::result::Result<(), layers::Error> {
+        self(parent, name)
+    }
+}
+
+impl std::fmt::Debug for dyn Remove {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remove")
+    }
+}
+
 /// The open directories of one snapshotter.
 #[derive(Debug)]
 pub struct Layout {
     /// Absolute, without links.
     path: PathBuf,
-    layers: OwnedFd,
-    containers: OwnedFd,
-    ingest: OwnedFd,
-    trash: OwnedFd,
+    pub(crate) layers: OwnedFd,
+    pub(crate) containers: OwnedFd,
+    pub(crate) ingest: OwnedFd,
+    pub(crate) trash: OwnedFd,
+    /// Has nothing in it, ever: the second layer of an overlay that only has one.
+    pub(crate) empty: OwnedFd,
+    /// Damaged layers that were replaced while containers ran on them.
+    pub(crate) replaced: OwnedFd,
+    /// Folder and name of what could not be removed yet.
+    pub(crate) left: Mutex<Vec<(&'static str, String)>>,
+    /// How what is in them is removed.
+    pub(crate) remove: Arc<dyn Remove>,
     serial: AtomicU64,
 }
 
@@ -60,6 +101,16 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// It was moved to where it stays.
+    pub fn placed(&mut self) {
+        self.placed = true;
+    }
+
+    /// Its name in `ingest`.
+    pub fn name(&self) -> String {
+        self.name.clone()
+    }
+
     /// Where the directory lies now.
     pub fn path(&self) -> PathBuf {
         self.layout.path.join("ingest").join(&self.name)
@@ -69,14 +120,15 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.placed
-            && let Err(error) = layers::tree::remove(self.layout.ingest.as_fd(), OsStr::new(&self.name))
+            && let Err(error) = self.layout.remove.remove(self.layout.ingest.as_fd(), OsStr::new(&self.name))
         {
             let error = Error::from(error);
             tracing::warn!(
                 name = self.name,
                 error = error.chain(),
-                "a half made snapshot stays until restart"
+                "a half made snapshot cannot be removed now"
             );
+            self.layout.remember("ingest", self.name.clone());
         }
     }
 }
@@ -110,8 +162,13 @@ pub(crate) fn make_dir(parent: impl AsFd, name: &str, mode: u32) -> rustix::io::
 pub(crate) const ROOT_MODE: u32 = 0o755;
 
 impl Layout {
-    /// Opens or makes `<root>/<name>` and sweeps it.
+    /// Opens or makes `<root>/<name>`, which has directories in it, and sweeps it.
     pub fn open(root: &Path, name: &str) -> Result<Arc<Self>> {
+        Self::open_with(root, name, Arc::new(layers::tree::remove))
+    }
+
+    /// As [`Layout::open`], where what is in it is removed in a way of its own.
+    pub(crate) fn open_with(root: &Path, name: &str, remove: Arc<dyn Remove>) -> Result<Arc<Self>> {
         use std::os::unix::fs::DirBuilderExt;
         let path = root.join(name);
         let io = |error: std::io::Error| {
@@ -154,12 +211,22 @@ impl Layout {
             containers: part("containers")?,
             ingest: part("ingest")?,
             trash: part("trash")?,
+            empty: part("empty")?,
+            replaced: part("replaced")?,
+            left: Mutex::default(),
+            remove,
             serial: AtomicU64::new(start),
             path,
         };
+        // On ext4 each directory that is made there gets a part of the disk of its own (ext4_alloc_inode, "TOPDIR"; the
+        // mark of chattr +T): layers that are unpacked side by side do not meet in the same block groups.
+        // Other file systems do not know it, which is no loss.
+        if let Ok(flags) = rustix::fs::ioctl_getflags(&layout.ingest) {
+            let _ = rustix::fs::ioctl_setflags(&layout.ingest, flags | rustix::fs::IFlags::TOPDIR);
+        }
         for (dir, name) in [(&layout.ingest, "ingest"), (&layout.trash, "trash")] {
             for left in names(dir, &layout.path.join(name))? {
-                if let Err(error) = layers::tree::remove(dir.as_fd(), OsStr::new(&left)) {
+                if let Err(error) = layout.remove.remove(dir.as_fd(), OsStr::new(&left)) {
                     let error = Error::from(error);
                     tracing::warn!(
                         dir = name,
@@ -178,6 +245,11 @@ impl Layout {
         &self.path
     }
 
+    /// A directory that has nothing in it.
+    pub fn empty_path(&self) -> PathBuf {
+        self.path.join("empty")
+    }
+
     /// Where a layer's tree lies.
     pub fn layer_path(&self, chain: &ChainId) -> PathBuf {
         self.path.join("layers").join(chain.hex()).join("fs")
@@ -188,7 +260,12 @@ impl Layout {
         self.path.join("containers").join(id).join(part)
     }
 
-    fn unique(&self, name: &str) -> String {
+    /// Takes note of what could not be removed, for [`Layout::sweep`].
+    pub(crate) fn remember(&self, folder: &'static str, name: String) {
+        self.left.lock().unwrap_or_else(|e| e.into_inner()).push((folder, name));
+    }
+
+    pub(crate) fn unique(&self, name: &str) -> String {
         format!("{:x}-{name}", self.serial.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -210,48 +287,117 @@ impl Layout {
 
     /// A new, empty `fs` in `ingest`.
     pub fn draft(self: &Arc<Self>, name: &str) -> Result<LayerDraft> {
+        self.draft_made_by(name, |top| make_dir(top, "fs", ROOT_MODE))
+    }
+
+    /// As [`Layout::draft`], where `make` makes the `fs` in the directory that it gets, and opens it.
+    pub(crate) fn draft_made_by(
+        self: &Arc<Self>,
+        name: &str,
+        make: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<OwnedFd>,
+    ) -> Result<LayerDraft> {
         let name = self.unique(name);
         let path = self.path.join("ingest").join(&name);
         let wrap = |error| failed("make the directory", &path, error);
         let top = make_dir(&self.ingest, &name, 0o700).map_err(wrap)?;
         // From here on the directory removes itself.
         let home = Draft { layout: Arc::clone(self), name, placed: false };
-        let dir = make_dir(top, "fs", ROOT_MODE).map_err(wrap)?;
+        let dir = make(top.as_fd()).map_err(wrap)?;
         Ok(LayerDraft { dir, home })
     }
 
     /// Makes a draft durable and puts it in place as a layer. Somebody else's equal layer wins.
     pub fn place_layer(&self, draft: LayerDraft, chain: &ChainId, diff_id: &types::Digest) -> Result<()> {
         sha256(chain)?;
-        let LayerDraft { dir, mut home } = draft;
+        let (name, home) = self.make_durable(draft, diff_id)?;
+        self.put_in_place(&name, home, chain)
+    }
+
+    /// As [`Layout::place_layer`], without waiting for the disk: whole against a kill, and against a power cut only
+    /// after [`Layout::sync`].
+    pub fn place_layer_unsynced(
+        &self,
+        draft: LayerDraft,
+        chain: &ChainId,
+        diff_id: &types::Digest,
+    ) -> Result<()> {
+        sha256(chain)?;
+        let LayerDraft { dir, home } = draft;
+        if !std::ptr::eq(self, Arc::as_ptr(&home.layout)) {
+            return Err(Error::internal("the draft of a layer belongs to another snapshotter"));
+        }
+        let (path, name) = (home.path(), home.name.clone());
+        let top = open_dir(&self.ingest, &name).map_err(|e| failed("open", &path, e))?;
+        self.put_meta(&top, &path, diff_id, measure(dir.as_fd())?, None)?;
+        self.rename_in_place(&name, home, chain)
+    }
+
+    /// Makes all layers durable, with all else that their file system has.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.layers).map_err(|e| failed("sync the file system of", &self.path, e))
+    }
+
+    /// Renames what is durable to its place.
+    pub(crate) fn put_in_place(&self, name: &str, home: Draft, chain: &ChainId) -> Result<()> {
+        self.rename_in_place(name, home, chain)?;
+        rustix::fs::fsync(&self.layers).map_err(|e| failed("sync", self.path.join("layers"), e))
+    }
+
+    fn rename_in_place(&self, name: &str, mut home: Draft, chain: &ChainId) -> Result<()> {
+        let path = self.path.join("ingest").join(name);
+        let target = chain.hex();
+        match rustix::fs::renameat_with(&self.ingest, name, &self.layers, target, RenameFlags::NOREPLACE) {
+            Ok(()) => home.placed = true,
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(failed("put in place", path, e)),
+        }
+        Ok(())
+    }
+
+    /// Writes what is known of a draft beside it, and syncs all of it. Its name in `ingest`.
+    pub(crate) fn make_durable(&self, draft: LayerDraft, diff_id: &types::Digest) -> Result<(String, Draft)> {
+        let LayerDraft { dir, home } = draft;
         if !std::ptr::eq(self, Arc::as_ptr(&home.layout)) {
             return Err(Error::internal("the draft of a layer belongs to another snapshotter"));
         }
         let path = self.path.join("ingest").join(&home.name);
         let top = open_dir(&self.ingest, &home.name).map_err(|e| failed("open", &path, e))?;
         durable::sync_tree(dir.as_fd()).map_err(|e| e.context("cannot make the layer durable"))?;
-        let meta = Meta { version: META_VERSION, diff_id: diff_id.clone(), usage: measure(dir.as_fd())? };
+        self.write_meta(&top, &path, diff_id, measure(dir.as_fd())?, None)?;
+        Ok((home.name.clone(), home))
+    }
+
+    /// Writes `meta.json` into the folder `top` of a draft, and syncs it and the folder.
+    pub(crate) fn write_meta(
+        &self,
+        top: &OwnedFd,
+        path: &Path,
+        diff_id: &types::Digest,
+        usage: Usage,
+        image: Option<ImageMeta>,
+    ) -> Result<()> {
+        let file = self.put_meta(top, path, diff_id, usage, image)?;
+        let wrap = |error| failed("write", path.join(META), error);
+        rustix::fs::fsync(&file).map_err(wrap)?;
+        rustix::fs::fsync(top).map_err(wrap)
+    }
+
+    fn put_meta(
+        &self,
+        top: &OwnedFd,
+        path: &Path,
+        diff_id: &types::Digest,
+        usage: Usage,
+        image: Option<ImageMeta>,
+    ) -> Result<OwnedFd> {
+        let meta = Meta { version: META_VERSION, diff_id: diff_id.clone(), usage, image };
         let json = serde_json::to_vec_pretty(&meta)
             .map_err(|e| Error::with_source(ErrorKind::Internal, "cannot write a layer's meta.json", e))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let wrap = |error| failed("write", path.join(META), error);
-        let file = rustix::fs::openat(&top, META, flags, Mode::RUSR | Mode::WUSR).map_err(wrap)?;
+        let file = rustix::fs::openat(top, META, flags, Mode::RUSR | Mode::WUSR).map_err(wrap)?;
         layers::copy::write_all(&file, &json).map_err(wrap)?;
-        rustix::fs::fsync(&file).map_err(wrap)?;
-        rustix::fs::fsync(&top).map_err(wrap)?;
-        let target = chain.hex();
-        match rustix::fs::renameat_with(
-            &self.ingest,
-            &home.name,
-            &self.layers,
-            target,
-            RenameFlags::NOREPLACE,
-        ) {
-            Ok(()) => home.placed = true,
-            Err(Errno::EXIST) => return Ok(()),
-            Err(e) => return Err(failed("put in place", path, e)),
-        }
-        rustix::fs::fsync(&self.layers).map_err(|e| failed("sync", self.path.join("layers"), e))
+        Ok(file)
     }
 
     /// Puts a draft in place as a container's layer; nothing is synced. False when one was there.
@@ -301,17 +447,19 @@ impl Layout {
         self.discard(&self.containers, id)
     }
 
-    fn discard(&self, from: &OwnedFd, name: &str) -> Result<()> {
+    pub(crate) fn discard(&self, from: &OwnedFd, name: &str) -> Result<()> {
         let trash = self.unique(name);
         match rustix::fs::renameat(from, name, &self.trash, &trash) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(()),
             Err(e) => return Err(failed("move to the trash:", name, e)),
         }
-        layers::tree::remove(self.trash.as_fd(), OsStr::new(&trash)).map_err(|error| {
+        self.remove.remove(self.trash.as_fd(), OsStr::new(&trash)).map_err(|error| {
+            let rest = self.path.join("trash").join(&trash);
+            self.remember("trash", trash);
             Error::from(error).context(format!(
-                "{name} is out of use, but not all of it could be deleted; the rest lies in {} until a restart",
-                self.path.join("trash").join(&trash).display()
+                "{name} is out of use, but not all of it could be deleted yet; the rest lies in {}",
+                rest.display()
             ))
         })
     }
@@ -342,6 +490,11 @@ impl Layout {
 
     /// What was measured when the layer was committed.
     pub fn layer_usage(&self, chain: &ChainId) -> Result<Usage> {
+        Ok(self.meta(chain)?.usage)
+    }
+
+    /// What was written of a layer when it was committed.
+    pub fn meta(&self, chain: &ChainId) -> Result<Meta> {
         sha256(chain)?;
         let path = self.path.join("layers").join(chain.hex()).join(META);
         let wrap = |error| match error {
@@ -357,14 +510,13 @@ impl Layout {
             &mut bytes,
         )
         .map_err(|e| Error::with_source(ErrorKind::Internal, format!("cannot read {}", path.display()), e))?;
-        let meta: Meta = serde_json::from_slice(&bytes).map_err(|e| {
+        serde_json::from_slice(&bytes).map_err(|e| {
             Error::with_source(
                 ErrorKind::Internal,
                 format!("{} is damaged; pull the image again", path.display()),
                 e,
             )
-        })?;
-        Ok(meta.usage)
+        })
     }
 }
 
@@ -377,7 +529,7 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-fn sha256(chain: &ChainId) -> Result<()> {
+pub(crate) fn sha256(chain: &ChainId) -> Result<()> {
     match chain.algorithm() {
         types::digest::Algorithm::Sha256 => Ok(()),
         types::digest::Algorithm::Sha512 => {
@@ -390,7 +542,7 @@ pub(crate) fn missing_layer(chain: &ChainId) -> Error {
     Error::not_found(format!("the layer {chain} is not there; pull the image again"))
 }
 
-fn names(dir: &OwnedFd, path: &Path) -> Result<Vec<String>> {
+pub(crate) fn names(dir: &OwnedFd, path: &Path) -> Result<Vec<String>> {
     let wrap = |error| failed("read the directory", path, error);
     let mut found = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir).map_err(wrap)? {

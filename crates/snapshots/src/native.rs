@@ -4,7 +4,7 @@
 
 use crate::layout::{LayerDraft, Layout};
 use crate::usage::Usage;
-use crate::{ChainId, Snapshotter};
+use crate::{ChainId, Snapshotter, Space, Writable};
 use container::plan::RootSource;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -71,6 +71,23 @@ impl Snapshotter for Native {
         self.layout.place_layer(draft, chain, &unpacked.diff_id)
     }
 
+    fn commit_layer_unsynced(
+        &self,
+        draft: LayerDraft,
+        chain: &ChainId,
+        _parents: &[ChainId],
+        unpacked: &layers::Unpacked,
+    ) -> Result<()> {
+        if self.has_layer(chain) {
+            return Ok(());
+        }
+        self.layout.place_layer_unsynced(draft, chain, &unpacked.diff_id)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.layout.sync()
+    }
+
     fn remove_layer(&self, chain: &ChainId) -> Result<()> {
         self.layout.remove_layer(chain)
     }
@@ -79,7 +96,13 @@ impl Snapshotter for Native {
         self.layout.layers()
     }
 
-    fn prepare(&self, id: &str, layers: &[ChainId]) -> Result<RootSource> {
+    fn prepare_with(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
+        if writable.bytes.is_some() {
+            return Err(Error::new(
+                types::ErrorKind::Unimplemented,
+                "the snapshotter native cannot bound a writable layer; take another, or no writable_quota",
+            ));
+        }
         if !self.layout.has_container(id)? {
             // The topmost layer's tree has everything below it.
             let draft = self.copy_of(id, layers.first())?;
@@ -87,6 +110,14 @@ impl Snapshotter for Native {
         }
         let path = self.layout.container_path(id, "fs");
         // The root was found to be UTF-8 when it was opened.
+        let path = path.to_str().ok_or_else(|| Error::internal("a snapshot's path is not UTF-8"))?;
+        Ok(RootSource::Directory(path.to_owned()))
+    }
+
+    fn view(&self, layers: &[ChainId]) -> Result<RootSource> {
+        let chain = layers.first().ok_or_else(|| Error::invalid("a view needs a layer"))?;
+        self.layout.open_layer(chain)?;
+        let path = self.layout.layer_path(chain);
         let path = path.to_str().ok_or_else(|| Error::internal("a snapshot's path is not UTF-8"))?;
         Ok(RootSource::Directory(path.to_owned()))
     }
@@ -105,5 +136,46 @@ impl Snapshotter for Native {
 
     fn layer_usage(&self, chain: &ChainId) -> Result<Usage> {
         self.layout.layer_usage(chain)
+    }
+
+    fn measure_layer(&self, chain: &ChainId) -> Result<Usage> {
+        crate::usage::measure(self.layout.open_layer(chain)?.as_fd())
+    }
+
+    fn sweep(&self) -> Result<()> {
+        self.layout.sweep()
+    }
+
+    fn space(&self) -> Result<Space> {
+        self.layout.space()
+    }
+
+    fn verify_layer(
+        &self,
+        draft: &LayerDraft,
+        chain: &ChainId,
+        _parents: &[ChainId],
+        _unpacked: &layers::Unpacked,
+    ) -> Result<Option<String>> {
+        crate::compare::difference(self.layout.open_layer(chain)?.as_fd(), draft.dir.as_fd())
+    }
+
+    fn replace_layer(
+        &self,
+        draft: LayerDraft,
+        chain: &ChainId,
+        _parents: &[ChainId],
+        unpacked: &layers::Unpacked,
+        users: &[String],
+    ) -> Result<()> {
+        self.layout.replace_layer(draft, chain, &unpacked.diff_id, users)
+    }
+
+    fn replaced(&self) -> Result<Vec<(String, Vec<String>)>> {
+        self.layout.replaced()
+    }
+
+    fn remove_replaced(&self, name: &str) -> Result<()> {
+        self.layout.remove_replaced(name)
     }
 }

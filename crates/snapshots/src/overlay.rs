@@ -5,8 +5,9 @@
 
 use crate::layout::{LayerDraft, Layout, ROOT_MODE, failed, make_dir, missing_layer};
 use crate::usage::Usage;
-use crate::{ChainId, Snapshotter};
-use container::plan::RootSource;
+use crate::writable::Writables;
+use crate::{ChainId, Snapshotter, Space, Writable, text};
+use container::plan::{Layer, RootSource};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
@@ -28,62 +29,38 @@ const MOST_PATH: usize = 255;
 /// See [`crate::Snapshotter`].
 pub struct Overlayfs {
     layout: Arc<Layout>,
+    writables: Writables,
 }
 
 impl Overlayfs {
     /// Opens the directories and sees that overlays work in them.
     pub fn open(root: &Path) -> Result<Self> {
         let layout = Layout::open(root, NAME)?;
-        let longest = layout.path().as_os_str().len() + "/containers//work".len() + 128;
-        if longest > MOST_PATH {
-            return Err(Error::invalid(format!(
-                "the path {} is too long for overlay mounts, by {} bytes; choose a shorter root, or the \
-                 snapshotter native",
-                layout.path().display(),
-                longest - MOST_PATH
-            )));
+        check(&layout)?;
+        Ok(Self { writables: Writables::new(Arc::clone(&layout)), layout })
+    }
+
+    /// Answers what the archive left open, from the layers below.
+    fn settle(&self, draft: &LayerDraft, parents: &[ChainId], unpacked: &layers::Unpacked) -> Result<()> {
+        if unpacked.pending == layers::Pending::default() {
+            return Ok(());
         }
-        if layout.path().to_string_lossy().contains([':', '\\']) {
-            return Err(Error::invalid(format!(
-                "the path {} has a colon or a backslash, which overlay mount options take as their own; choose \
-                 another root, or the snapshotter native",
-                layout.path().display()
-            )));
-        }
-        probe(&layout).map_err(|error| {
-            Error::with_source(
-                ErrorKind::FailedPrecondition,
-                format!(
-                    "overlayfs does not work in {}; use a local file system such as ext4 or xfs there, or set the \
-                     snapshotter to native",
-                    layout.path().display()
-                ),
-                error,
-            )
-        })?;
-        Ok(Self { layout })
+        let lower = parents.iter().map(|parent| self.layout.open_layer(parent));
+        layers::settle(draft.dir.as_fd(), &lower.collect::<Result<Vec<OwnedFd>>>()?, &unpacked.pending)
     }
 
     /// The lower directories for a container: existing, and cut below a layer whose root hides all others
     /// (overlayfs does not look at that mark on the root of a lower layer).
-    fn lower(&self, layers: &[ChainId]) -> Result<Vec<String>> {
-        if layers.len() > MOST_LAYERS {
-            return Err(Error::invalid(format!(
-                "an image of {} layers cannot be mounted: the kernel takes {MOST_LAYERS}",
-                layers.len()
-            )));
-        }
+    fn lower(&self, layers: &[ChainId]) -> Result<Vec<Layer>> {
+        check_count(layers)?;
         let mut lower = Vec::with_capacity(layers.len());
         for chain in layers {
             let path = self.layout.layer_path(chain);
-            let mut value = [0; 4];
-            let opaque = match rustix::fs::lgetxattr(&path, OPAQUE, &mut value) {
-                Ok(length) => value[..length] == *b"y",
-                Err(Errno::NODATA) => false,
-                Err(Errno::NOENT) => return Err(missing_layer(chain)),
-                Err(e) => return Err(failed("look at the layer", path, e)),
-            };
-            lower.push(text(&path)?);
+            let opaque = is_opaque(&path).map_err(|error| match error {
+                Errno::NOENT => missing_layer(chain),
+                error => failed("look at the layer", &path, error),
+            })?;
+            lower.push(Layer::Directory(text(&path)?));
             if opaque {
                 break;
             }
@@ -92,9 +69,55 @@ impl Overlayfs {
     }
 }
 
-fn text(path: &Path) -> Result<String> {
-    // The root was found to be UTF-8 when it was opened, and our own names are ASCII.
-    path.to_str().map(str::to_owned).ok_or_else(|| Error::internal("a snapshot's path is not UTF-8"))
+/// Whether a directory hides what is in the layers below.
+pub(crate) fn is_opaque(path: &Path) -> rustix::io::Result<bool> {
+    let mut value = [0; 4];
+    match rustix::fs::lgetxattr(path, OPAQUE, &mut value) {
+        Ok(length) => Ok(value[..length] == *b"y"),
+        Err(Errno::NODATA) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn check_count(layers: &[ChainId]) -> Result<()> {
+    if layers.len() > MOST_LAYERS {
+        return Err(Error::invalid(format!(
+            "an image of {} layers cannot be mounted: the kernel takes {MOST_LAYERS}",
+            layers.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Sees that overlays work with upper directories in there.
+pub(crate) fn check(layout: &Arc<Layout>) -> Result<()> {
+    let longest = layout.path().as_os_str().len() + "/containers//work".len() + 128;
+    if longest > MOST_PATH {
+        return Err(Error::invalid(format!(
+            "the path {} is too long for overlay mounts, by {} bytes; choose a shorter root, or the \
+             snapshotter native",
+            layout.path().display(),
+            longest - MOST_PATH
+        )));
+    }
+    if layout.path().to_string_lossy().contains([':', '\\']) {
+        return Err(Error::invalid(format!(
+            "the path {} has a colon or a backslash, which overlay mount options take as their own; choose \
+             another root, or the snapshotter native",
+            layout.path().display()
+        )));
+    }
+    probe(layout).map_err(|error| {
+        Error::with_source(
+            ErrorKind::FailedPrecondition,
+            format!(
+                "overlayfs does not work in {}; use a local file system such as ext4 or xfs there, or set the \
+                 snapshotter to native",
+                layout.path().display()
+            ),
+            error,
+        )
+    })
 }
 
 impl Snapshotter for Overlayfs {
@@ -128,14 +151,26 @@ impl Snapshotter for Overlayfs {
         if self.has_layer(chain) {
             return Ok(());
         }
-        if unpacked.pending != layers::Pending::default() {
-            let lower = parents
-                .iter()
-                .map(|parent| self.layout.open_layer(parent))
-                .collect::<Result<Vec<OwnedFd>>>()?;
-            layers::settle(draft.dir.as_fd(), &lower, &unpacked.pending)?;
-        }
+        self.settle(&draft, parents, unpacked)?;
         self.layout.place_layer(draft, chain, &unpacked.diff_id)
+    }
+
+    fn commit_layer_unsynced(
+        &self,
+        draft: LayerDraft,
+        chain: &ChainId,
+        parents: &[ChainId],
+        unpacked: &layers::Unpacked,
+    ) -> Result<()> {
+        if self.has_layer(chain) {
+            return Ok(());
+        }
+        self.settle(&draft, parents, unpacked)?;
+        self.layout.place_layer_unsynced(draft, chain, &unpacked.diff_id)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.layout.sync()
     }
 
     fn remove_layer(&self, chain: &ChainId) -> Result<()> {
@@ -146,25 +181,16 @@ impl Snapshotter for Overlayfs {
         self.layout.layers()
     }
 
-    fn prepare(&self, id: &str, layers: &[ChainId]) -> Result<RootSource> {
-        let lower = self.lower(layers)?;
-        if !self.layout.has_container(id)? {
-            let draft = self.layout.draft(id)?;
-            let top = self.layout.draft_top(&draft)?;
-            make_dir(top, "work", 0o700)
-                .map_err(|e| failed("make the directory", self.layout.container_path(id, "work"), e))?;
-            self.layout.place_container(draft, id)?;
-        }
-        let upper = text(&self.layout.container_path(id, "fs"))?;
-        if lower.is_empty() {
-            // An overlay needs a lower directory.
-            return Ok(RootSource::Directory(upper));
-        }
-        Ok(RootSource::Overlay { lower, upper, work: text(&self.layout.container_path(id, "work"))? })
+    fn prepare_with(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
+        self.writables.root(id, self.lower(layers)?, writable)
+    }
+
+    fn view(&self, layers: &[ChainId]) -> Result<RootSource> {
+        self.writables.view(self.lower(layers)?)
     }
 
     fn remove(&self, id: &str) -> Result<()> {
-        self.layout.remove_container(id)
+        self.writables.remove(id)
     }
 
     fn containers(&self) -> Result<Vec<String>> {
@@ -172,11 +198,54 @@ impl Snapshotter for Overlayfs {
     }
 
     fn usage(&self, id: &str) -> Result<Usage> {
-        self.layout.container_usage(id)
+        self.writables.usage(id)
     }
 
     fn layer_usage(&self, chain: &ChainId) -> Result<Usage> {
         self.layout.layer_usage(chain)
+    }
+
+    fn measure_layer(&self, chain: &ChainId) -> Result<Usage> {
+        crate::usage::measure(self.layout.open_layer(chain)?.as_fd())
+    }
+
+    fn sweep(&self) -> Result<()> {
+        self.layout.sweep()
+    }
+
+    fn space(&self) -> Result<Space> {
+        self.layout.space()
+    }
+
+    fn verify_layer(
+        &self,
+        draft: &LayerDraft,
+        chain: &ChainId,
+        parents: &[ChainId],
+        unpacked: &layers::Unpacked,
+    ) -> Result<Option<String>> {
+        self.settle(draft, parents, unpacked)?;
+        crate::compare::difference(self.layout.open_layer(chain)?.as_fd(), draft.dir.as_fd())
+    }
+
+    fn replace_layer(
+        &self,
+        draft: LayerDraft,
+        chain: &ChainId,
+        parents: &[ChainId],
+        unpacked: &layers::Unpacked,
+        users: &[String],
+    ) -> Result<()> {
+        self.settle(&draft, parents, unpacked)?;
+        self.layout.replace_layer(draft, chain, &unpacked.diff_id, users)
+    }
+
+    fn replaced(&self) -> Result<Vec<(String, Vec<String>)>> {
+        self.layout.replaced()
+    }
+
+    fn remove_replaced(&self, name: &str) -> Result<()> {
+        self.layout.remove_replaced(name)
     }
 }
 

@@ -5,7 +5,8 @@ use crate::{
     capabilities, devices, limits, mounts, process, render, resources, security, signals, sysctls, user,
 };
 use container::plan::{
-    Hooks, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Process, Root, RootSource, Scheduling,
+    ErofsImage, Hooks, LaunchPlan, Layer, Namespace, Namespaces, PLAN_VERSION, Process, Root, RootIds,
+    RootSource, Scheduling,
 };
 use types::pod::NamespaceMode;
 use types::reference::shorten;
@@ -56,6 +57,7 @@ pub fn container(inputs: &Inputs<'_>) -> Result<Built> {
     limits::arguments(&process.args, &process.env)?;
     let plan = LaunchPlan {
         version: PLAN_VERSION,
+        prepare: inputs.root.needs_devices(),
         id: inputs.container_id.to_owned(),
         namespaces,
         // The UTS namespace is the pod's, which has its name already.
@@ -63,6 +65,7 @@ pub fn container(inputs: &Inputs<'_>) -> Result<Built> {
         domainname: None,
         root: Root {
             source: inputs.root.clone(),
+            ids: RootIds::default(),
             readonly: config.security.readonly_rootfs,
             propagation: mounts.propagation,
             no_pivot: false,
@@ -146,15 +149,25 @@ fn namespaces(inputs: &Inputs<'_>) -> Result<Namespaces> {
 fn root_paths(root: &RootSource) -> Result<()> {
     match root {
         RootSource::Directory(path) => limits::path("root", path),
-        RootSource::Overlay { lower, upper, work } => {
+        RootSource::Overlay { lower, upper, work, disk, options } => {
             limits::count("layers", lower.len())?;
+            limits::count("overlay options", options.len())?;
             if lower.is_empty() || upper.is_empty() != work.is_empty() {
                 return Err(Error::internal(
                     "the root's overlay has no layers, or only one of upper and work",
                 ));
             }
+            for layer in lower {
+                let (Layer::Directory(path) | Layer::Erofs(ErofsImage { path, .. })) = layer;
+                limits::path("layer", path)?;
+            }
+            // On a disk of its own they are names in it.
+            if disk.is_some() {
+                return Ok(());
+            }
             let writable = [upper, work].into_iter().filter(|path| !path.is_empty());
-            lower.iter().chain(writable).try_for_each(|path| limits::path("layer", path))
+            writable.into_iter().try_for_each(|path| limits::path("layer", path))
         }
+        RootSource::Filesystem(disk) => limits::count("root options", disk.options.len()),
     }
 }

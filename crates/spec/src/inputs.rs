@@ -140,6 +140,8 @@ pub struct Inputs<'a> {
     pub facts: &'a NodeFacts,
     /// The root file system, from the snapshotter.
     pub root: RootSource,
+    /// What the images hold that the container mounts, by the names that its mounts have for them.
+    pub image_mounts: BTreeMap<String, RootSource>,
     /// The container's cgroup, for the OCI specification.
     pub cgroups_path: &'a str,
     /// The host name that programs in the pod see; becomes `HOSTNAME`.

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use types::container::Propagation;
 use types::pod::{IdMapping, NamespaceMode};
 use types::reference::shorten;
-use types::{Error, ErrorKind, Result};
+use types::{Error, Result};
 
 /// What was decided.
 pub(crate) struct Mounts {
@@ -47,7 +47,10 @@ pub(crate) fn decide(inputs: &Inputs<'_>) -> Result<Mounts> {
             Propagation::HostToContainer if propagation == 0 => propagation = ms::SLAVE | ms::REC,
             _ => {}
         }
-        asked.push(of_caller(mount, inputs.facts.rro)?);
+        asked.push(match &mount.image {
+            Some(image) => of_image(mount, image, inputs)?,
+            None => of_caller(mount, inputs.facts.rro)?,
+        });
     }
     let targets: HashSet<String> = asked.iter().map(|mount| mount.target.clone()).collect();
     for extra in of_pod(inputs)? {
@@ -137,12 +140,6 @@ fn of_caller(mount: &types::container::Mount, rro: bool) -> Result<Mount> {
             shorten(&mount.container_path)
         )))
     };
-    if mount.image.is_some() || !mount.image_sub_path.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Unimplemented,
-            format!("mount at {:?}: images as mounts are not built yet", shorten(&mount.container_path)),
-        ));
-    }
     limits::path("mount target", &mount.container_path)?;
     limits::path("mount source", &mount.host_path)?;
     let target = limits::clean(&mount.container_path);
@@ -175,6 +172,45 @@ fn of_caller(mount: &types::container::Mount, rro: bool) -> Result<Mount> {
         out.idmap = Idmap::Single;
     }
     Ok(out)
+}
+
+/// The content of an image. No program in it can be started and no device in it opened, as the Kubernetes enhancement
+/// has it (KEP-4639, "Container Runtimes": `ro` and `noexec`); it is read-only whatever the caller says.
+fn of_image(mount: &types::container::Mount, image: &str, inputs: &Inputs<'_>) -> Result<Mount> {
+    let refuse = |why: String| {
+        Err(Error::invalid(format!(
+            "mount of the image {:?} at {:?}: {why}",
+            shorten(image),
+            shorten(&mount.container_path)
+        )))
+    };
+    limits::path("mount target", &mount.container_path)?;
+    let target = limits::clean(&mount.container_path);
+    allowed(&target, "")?;
+    let folder = mount.image_sub_path.trim_matches('/');
+    if folder.len() > 4095 || folder.split('/').any(|part| part == "..") || folder.contains('\0') {
+        return refuse("its folder is no path below the image's root".to_owned());
+    }
+    if mount.propagation != Propagation::Private {
+        return refuse(
+            "nothing is ever mounted below it on the node; propagation has to be private".to_owned(),
+        );
+    }
+    let Some(source) = inputs.image_mounts.get(image) else {
+        return refuse("the image is not on this node; pull it first".to_owned());
+    };
+    if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
+        return refuse("an idmapped mount needs both user and group mappings".to_owned());
+    }
+    let (folder, image) = (folder.to_owned(), image.to_owned());
+    Ok(Mount {
+        source: MountSource::Image { source: source.clone(), folder, image },
+        set: attr::RDONLY | attr::NOEXEC | attr::NOSUID | attr::NODEV,
+        propagation: Vec::new(),
+        uid_mappings: id_maps(&mount.uid_mappings)?,
+        gid_mappings: id_maps(&mount.gid_mappings)?,
+        ..bind(&target, "", false)
+    })
 }
 
 /// Targets that would take the container apart. By text only: links are the launcher's to resolve and to check.

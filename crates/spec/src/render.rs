@@ -29,7 +29,7 @@ pub(crate) fn spec(
     let mut root = Root::default();
     root.set_path(match &plan.root.source {
         RootSource::Directory(path) => PathBuf::from(path),
-        RootSource::Overlay { .. } => PathBuf::from("rootfs"),
+        RootSource::Overlay { .. } | RootSource::Filesystem(_) => PathBuf::from("rootfs"),
     });
     root.set_readonly(Some(plan.root.readonly));
     spec.set_root(Some(root));
@@ -149,6 +149,12 @@ fn mount(mount: &plan::Mount) -> Mount {
         MountSource::Cgroup => {
             out.set_typ(Some("cgroup".to_owned()));
             out.set_source(Some(PathBuf::from("cgroup")));
+        }
+        MountSource::Image { folder, image, .. } => {
+            // No runtime of the specification could mount this: it is here to be read.
+            out.set_typ(Some("image".to_owned()));
+            let part = if folder.is_empty() { String::new() } else { format!("//{folder}") };
+            out.set_source(Some(PathBuf::from(format!("{image}{part}"))));
         }
         MountSource::Remount { bind, options: own } => {
             options.push("remount".to_owned());

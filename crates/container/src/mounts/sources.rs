@@ -7,7 +7,7 @@ use crate::beneath;
 use crate::failure::{Failure, Step, Tried, describe};
 use crate::idmap::Mappings;
 use crate::plan::{Idmap, LaunchPlan, Mount, MountSource, Namespace, RootSource};
-use crate::root;
+use crate::root::{self, Attach, Parts};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,7 +17,20 @@ use sys::mount::{Attributes, propagation, set_attributes};
 #[derive(Debug, Default)]
 pub struct Sources {
     root: Option<OwnedFd>,
+    /// What the root consists of.
+    parts: Option<Parts>,
     binds: Vec<Option<Opened>>,
+    /// Images that are mounted, as far as the supervisor opened them.
+    volumes: Vec<(usize, Volume)>,
+}
+
+/// An image that is mounted.
+#[derive(Debug)]
+pub(super) enum Volume {
+    /// What it consists of.
+    Parts(Parts),
+    /// All of it.
+    Whole(OwnedFd),
 }
 
 #[derive(Debug)]
@@ -27,18 +40,36 @@ struct Opened {
     outside: bool,
 }
 
-/// Opens what the first process of a container in a user namespace cannot open itself: it has no privileges over
-/// the node's mounts and paths. Nothing is done for other containers.
+/// Opens what the first process of a container cannot open itself: devices of its root, which its cgroup forbids; and in
+/// a user namespace the node's mounts and paths, over which it has no privileges.
 ///
 /// The kernel lets a process attach a mount that was detached in another mount namespace, if it is privileged
 /// over its own (`do_move_mount` in fs/namespace.c); idmapping needs privileges over the file system.
 pub fn prepare(plan: &LaunchPlan) -> Step<Sources> {
     let mut sources = Sources::default();
-    if plan.namespaces.user == Namespace::Inherit {
+    if plan.root.source.needs_devices() || !plan.root.ids.is_empty() {
+        sources.parts = Some(Parts::open(&plan.root.source, &plan.root.ids)?);
+    }
+    let user_namespace = plan.namespaces.user != Namespace::Inherit;
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        let MountSource::Image { source, .. } = &mount.source else { continue };
+        let ids = super::image::ids(mount);
+        if user_namespace {
+            let whole = root::detached(source, &ids, Attach::Elsewhere)?;
+            sources.volumes.push((index, Volume::Whole(whole)));
+        } else if source.needs_devices() || !ids.is_empty() {
+            sources.volumes.push((index, Volume::Parts(Parts::open(source, &ids)?)));
+        }
+    }
+    if !user_namespace {
         return Ok(sources);
     }
     let closed = closed_to_the_child(plan)?;
-    sources.root = match &plan.root.source {
+    let source = &plan.root.source;
+    let made =
+        sources.parts.take().map(|parts| root::assemble(source, parts, Attach::Elsewhere)).transpose()?;
+    sources.root = match source {
+        _ if made.is_some() => made,
         RootSource::Directory(path) if closed.root => match clone_mount(CWD, path, true) {
             Ok(root) => Some(root),
             // A supervisor without privileges has nothing to add.
@@ -47,7 +78,9 @@ pub fn prepare(plan: &LaunchPlan) -> Step<Sources> {
             Err(_) => None,
         },
         RootSource::Directory(_) => None,
-        source @ RootSource::Overlay { .. } => Some(root::detached(source)?),
+        RootSource::Overlay { .. } | RootSource::Filesystem(_) => {
+            Some(root::detached(source, &plan.root.ids, Attach::Elsewhere)?)
+        }
     };
     let mut mappings = Mappings::default();
     for (index, mount) in plan.mounts.iter().enumerate() {
@@ -146,6 +179,17 @@ impl Sources {
     /// The root, where the supervisor opened it and the child cannot.
     pub(crate) fn take_root(&mut self) -> Step<Option<OwnedFd>> {
         self.root.take().map(|root| cut_off(root, "the root")).transpose()
+    }
+
+    /// What the supervisor opened of the root.
+    pub(crate) fn take_parts(&mut self) -> Option<Parts> {
+        self.parts.take()
+    }
+
+    /// What the supervisor opened of the image that is the mount `index`.
+    pub(super) fn take_volume(&mut self, index: usize) -> Option<Volume> {
+        let at = self.volumes.iter().position(|(of, _)| *of == index)?;
+        Some(self.volumes.swap_remove(at).1)
     }
 
     /// The source of the mount `index`, and whether it was idmapped already.

@@ -9,8 +9,8 @@ extern crate corten_container as container;
 
 use container::mounts::Sources;
 use container::plan::{
-    Hooks, Idmap, LaunchPlan, Mount, MountSource, Namespaces, PLAN_VERSION, Process, Root, RootSource,
-    Scheduling, User,
+    Hooks, Idmap, LaunchPlan, Mount, MountSource, Namespaces, PLAN_VERSION, Process, Root, RootIds,
+    RootSource, Scheduling, User,
 };
 use rustix::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -78,11 +78,12 @@ fn with_place(name: &str, test: impl FnOnce(&mut Place) + Send + 'static) {
 fn plan(source: RootSource) -> LaunchPlan {
     LaunchPlan {
         version: PLAN_VERSION,
+        prepare: false,
         id: "test".into(),
         namespaces: Namespaces::default(),
         hostname: None,
         domainname: None,
-        root: Root { source, readonly: false, propagation: 0, no_pivot: false },
+        root: Root { source, ids: RootIds::default(), readonly: false, propagation: 0, no_pivot: false },
         mounts: Vec::new(),
         devices: Vec::new(),
         dev_links: false,

@@ -54,6 +54,7 @@ impl Pod {
     pub fn plan(&self, args: &[&str]) -> LaunchPlan {
         LaunchPlan {
             version: PLAN_VERSION,
+            prepare: false,
             id: "test".into(),
             namespaces: Namespaces {
                 mount: Namespace::New,
@@ -65,6 +66,7 @@ impl Pod {
             domainname: None,
             root: Root {
                 source: RootSource::Directory(self.root.to_string_lossy().into_owned()),
+                ids: Default::default(),
                 readonly: false,
                 propagation: 0,
                 no_pivot: false,

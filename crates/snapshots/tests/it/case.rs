@@ -1,30 +1,134 @@
 //! One snapshotter in a directory of its own, and a look at a container's root as the container sees it.
 
 use crate::builder::Builder;
-use container::plan::RootSource;
+use container::plan::{RootIds, RootSource};
 use layers::{Compression, UnpackLimits, Unpacked};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use snapshots::{ChainId, LayerDraft, Snapshotter};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Makes a test of each of these functions, for every snapshotter that this machine can have.
+macro_rules! every_snapshotter {
+    ($($test:ident),* $(,)?) => {
+        every_snapshotter!(@ overlayfs [$($test)*]);
+        every_snapshotter!(@ erofs [$($test)*]);
+        every_snapshotter!(@ native [$($test)*]);
+        every_snapshotter!(@ btrfs [$($test)*]);
+    };
+    (@ $name:ident [$($test:ident)*]) => {
+        mod $name {
+            $(#[test] fn $test() {
+                if let Some(case) = crate::case::Case::open(stringify!($name)) {
+                    super::$test(case)
+                }
+            })*
+        }
+    };
+}
+
+/// A folder, and whether it goes with this.
+pub struct Top {
+    path: PathBuf,
+    /// Before the folder that it lies in.
+    _disk: Option<Disk>,
+    _own: Option<tempfile::TempDir>,
+}
+
+impl Top {
+    /// For a snapshotter of this name: one that needs a file system of its own gets one.
+    fn new(name: &str) -> Self {
+        let own = tempfile::tempdir_in("/var/tmp").expect("a directory");
+        let disk = if name == "btrfs" { Disk::btrfs(own.path()) } else { None };
+        let path = disk.as_ref().map_or(own.path(), |disk| &disk.0).to_owned();
+        Self { path, _disk: disk, _own: Some(own) }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A mounted file system, which only this thread and those that it starts see.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// A btrfs in a file of `folder`; `None` where there are no tools for it, which is said.
+    fn btrfs(folder: &Path) -> Option<Self> {
+        let (image, place) = (folder.join("disk"), folder.join("place"));
+        std::fs::File::create(&image).expect("create").set_len(512 << 20).expect("size");
+        std::fs::create_dir(&place).expect("mkdir");
+        let made = match std::process::Command::new("mkfs.btrfs").arg("-q").arg(&image).output() {
+            Ok(output) => output,
+            Err(_) => {
+                println!("SKIPPED: there is no mkfs.btrfs here");
+                return None;
+            }
+        };
+        assert!(made.status.success(), "{made:?}");
+        sys::process::unshare(sys::process::namespace::MOUNT).expect("unshare");
+        container::root::detach_from_node().expect("private");
+        let mut mount = std::process::Command::new("mount");
+        let mounted =
+            mount.args(["-t", "btrfs", "-o", "loop"]).arg(&image).arg(&place).output().expect("mount");
+        if !mounted.status.success() {
+            println!(
+                "SKIPPED: this kernel does not mount it: {}",
+                String::from_utf8_lossy(&mounted.stderr).trim()
+            );
+            return None;
+        }
+        Some(Self(place))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The rest goes with the namespace.
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
 pub struct Case {
     pub name: &'static str,
-    pub top: tempfile::TempDir,
+    pub top: Top,
     pub snapshotter: Arc<dyn Snapshotter>,
 }
 
 impl Case {
     pub fn new(name: &'static str) -> Self {
-        let top = tempfile::tempdir_in("/var/tmp").expect("a directory");
+        let top = Top::new(name);
         let snapshotter = snapshots::open(name, top.path()).expect("open");
         Self { name, top, snapshotter }
+    }
+
+    /// In a folder that others made, and remove.
+    pub fn within(name: &'static str, folder: &Path) -> Self {
+        let snapshotter = snapshots::open(name, folder).expect("open");
+        Self { name, top: Top { path: folder.to_owned(), _disk: None, _own: None }, snapshotter }
+    }
+
+    /// As [`Case::new`]; none where this machine cannot, which is said.
+    pub fn open(name: &'static str) -> Option<Self> {
+        let top = Top::new(name);
+        match snapshots::open(name, top.path()) {
+            Ok(snapshotter) => Some(Self { name, top, snapshotter }),
+            Err(error) => {
+                println!("SKIPPED: {}", error.chain());
+                None
+            }
+        }
     }
 
     /// Where the snapshotter keeps its directories.
     pub fn path(&self, below: &str) -> PathBuf {
         self.top.path().join(self.name).join(below)
+    }
+
+    /// What a layer's content is in.
+    pub fn layer_content(&self, chain: &ChainId) -> PathBuf {
+        let name = if self.name == "erofs" { "layer.erofs" } else { "fs" };
+        self.path("layers").join(chain.hex()).join(name)
     }
 
     pub fn count(&self, below: &str) -> usize {
@@ -78,27 +182,23 @@ pub struct View(pub OwnedFd);
 
 impl View {
     pub fn new(source: &RootSource) -> Self {
-        match source {
-            RootSource::Directory(path) => {
-                let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
-                Self(rustix::fs::open(path, flags, rustix::fs::Mode::empty()).expect("open"))
-            }
-            RootSource::Overlay { lower, upper, work } => {
-                let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).expect("fsopen");
-                let set = |key: &str, value: &str| {
-                    rustix::mount::fsconfig_set_string(&context, key, value)
-                        .unwrap_or_else(|e| panic!("{key}={value}: {e}"));
-                };
-                for layer in lower {
-                    set("lowerdir+", layer);
-                }
-                set("upperdir", upper);
-                set("workdir", work);
-                rustix::mount::fsconfig_create(&context).expect("create");
-                let (flags, attributes) = (FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty());
-                Self(rustix::mount::fsmount(&context, flags, attributes).expect("fsmount"))
-            }
-        }
+        Self::with_ids(source, &RootIds::default())
+    }
+
+    /// As the container's own process mounts it: in a mount namespace that is not the node's.
+    pub fn with_ids(source: &RootSource, ids: &RootIds) -> Self {
+        Self::try_new(source, ids).unwrap_or_else(|failure| panic!("{source:?}: {failure}"))
+    }
+
+    pub fn try_new(source: &RootSource, ids: &RootIds) -> Result<Self, container::Failure> {
+        std::thread::scope(|scope| {
+            let mount = scope.spawn(|| {
+                sys::process::unshare(sys::process::namespace::MOUNT).expect("a mount namespace");
+                container::root::detach_from_node()?;
+                container::root::detached(source, ids, container::root::Attach::Here)
+            });
+            mount.join().expect("the thread that mounts").map(Self)
+        })
     }
 
     /// The path of a file in it, as this process can use it.

@@ -5,6 +5,12 @@ extern crate corten_snapshots as snapshots;
 #[path = "../../../layers/tests/it/builder.rs"]
 #[allow(dead_code)]
 mod builder;
+#[macro_use]
 mod case;
+mod bounded;
 mod contract;
+mod images;
+mod killed;
+mod mapped;
 mod overlayfs;
+mod subvolumes;

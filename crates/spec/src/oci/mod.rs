@@ -13,7 +13,8 @@ pub use hooks::hook;
 
 use crate::{devices, limits, sysctls};
 use container::plan::{
-    Clock, Device, IdMap, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Root, RootSource, TimeOffset,
+    Clock, Device, IdMap, LaunchPlan, Namespace, Namespaces, PLAN_VERSION, Root, RootIds, RootSource,
+    TimeOffset,
 };
 use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, Spec};
 use std::path::Path;
@@ -59,6 +60,7 @@ pub fn plan_from_oci(id: &str, spec: &Spec, bundle: &Path, options: &PlanOptions
     }
     Ok(LaunchPlan {
         version: PLAN_VERSION,
+        prepare: false,
         id: id.to_owned(),
         root: root(spec, linux, bundle, options)?,
         hostname: name("hostname", spec.hostname())?,
@@ -128,6 +130,7 @@ fn root(spec: &Spec, linux: &Linux, bundle: &str, options: &PlanOptions) -> Resu
     }
     Ok(Root {
         source: RootSource::Directory(path),
+        ids: RootIds::default(),
         readonly: root.readonly().unwrap_or(false),
         propagation,
         no_pivot: options.no_pivot,

@@ -152,7 +152,7 @@ fn allowed(target: &str, source: &MountSource) -> Result<()> {
     let (proc, again) = match source {
         MountSource::Bind { path, .. } => (limits::clean(path) == "/proc", false),
         MountSource::Filesystem { kind, .. } => (kind == "proc", false),
-        MountSource::Cgroup => (false, false),
+        MountSource::Cgroup | MountSource::Image { .. } => (false, false),
         // It hides nothing.
         MountSource::Remount { .. } => (true, true),
     };

@@ -30,6 +30,7 @@ fn shown(built: &Built) -> Value {
                 }
                 MountSource::Cgroup => "cgroup".to_owned(),
                 MountSource::Remount { .. } => "remount".to_owned(),
+                MountSource::Image { folder, image, .. } => format!("image {image} {folder}"),
             };
             let bits = format!(
                 "set={:#x} clear={:#x} set_recursive={:#x} propagation={:#x}",

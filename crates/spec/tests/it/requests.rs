@@ -14,6 +14,7 @@ pub struct Request {
     pub facts: NodeFacts,
     pub files: PodFiles,
     pub shm: SharedMemory,
+    pub image_mounts: std::collections::BTreeMap<String, RootSource>,
     pub target_pid: Option<i32>,
     pub volumes: Vec<(String, String)>,
     pub devices: Vec<HostDevice>,
@@ -92,16 +93,17 @@ pub fn web() -> Request {
         volumes: Vec::new(),
         devices: Vec::new(),
         seccomp: None,
+        image_mounts: std::collections::BTreeMap::new(),
     }
 }
 
 impl Request {
     pub fn ask(&self) -> Result<Built> {
-        let overlay = RootSource::Overlay {
-            lower: words(&["/snapshots/top", "/snapshots/base"]),
-            upper: "/snapshots/c/fs".into(),
-            work: "/snapshots/c/work".into(),
-        };
+        let overlay = RootSource::overlay(
+            words(&["/snapshots/top", "/snapshots/base"]),
+            "/snapshots/c/fs".into(),
+            "/snapshots/c/work".into(),
+        );
         corten_spec::container(&Inputs {
             container_id: "c1",
             pod_id: "p1",
@@ -110,6 +112,7 @@ impl Request {
             image: &self.image,
             facts: &self.facts,
             root: overlay,
+            image_mounts: self.image_mounts.clone(),
             cgroups_path: "/kubepods/burstable/podu/c1",
             hostname: "web-0",
             files: self.files.clone(),
