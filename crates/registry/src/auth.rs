@@ -1,6 +1,7 @@
 //! Credentials for one pull, as the CRI's `AuthConfig` carries them. They are never written to disk and
 //! never printed: `Debug` shows only which parts are there.
 
+use crate::url::encode;
 use base64::Engine as _;
 use std::fmt;
 use types::{Error, Result};
@@ -65,9 +66,10 @@ impl Auth {
         Ok(Some(Credential::Basic { username: username.to_owned(), password: password.to_owned() }))
     }
 
-    /// Whether these credentials are meant for the registry `host` (of a reference: `docker.io`, `h:5000`).
-    pub(crate) fn is_for(&self, host: &str) -> bool {
-        let Some(address) = self.server_address.as_deref().filter(|a| !a.is_empty()) else { return true };
+    /// Whether these credentials are meant for the registry `host` (of a reference: `docker.io`, `h:5000`). Without
+    /// an address they are for the image's own registry.
+    pub(crate) fn is_for(&self, host: &str, own: bool) -> bool {
+        let Some(address) = self.server_address.as_deref().filter(|a| !a.is_empty()) else { return own };
         let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
         let named = rest.split('/').next().unwrap_or(rest);
         canonical(named) == canonical(host)
@@ -75,7 +77,7 @@ impl Auth {
 }
 
 /// Docker Hub has gone by several names.
-fn canonical(host: &str) -> &str {
+pub(crate) fn canonical(host: &str) -> &str {
     match host {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
         other => other,
@@ -94,9 +96,10 @@ impl Credential {
         match self {
             Credential::Basic { username, password } => {
                 let basic = Self::basic(username, password);
-                vec![password.clone(), basic["Basic ".len()..].to_owned()]
+                // As they are, and as they stand in headers and forms.
+                vec![password.clone(), encode(password), basic["Basic ".len()..].to_owned()]
             }
-            Credential::Identity(token) | Credential::Registry(token) => vec![token.clone()],
+            Credential::Identity(token) | Credential::Registry(token) => vec![token.clone(), encode(token)],
         }
     }
 }
@@ -171,9 +174,9 @@ mod tests {
     #[test]
     fn a_server_address_limits_where_credentials_go() {
         let hub = Auth { server_address: some("https://index.docker.io/v1/"), ..Auth::default() };
-        assert!(hub.is_for("docker.io") && !hub.is_for("quay.io"));
-        assert!(Auth::default().is_for("quay.io"));
+        assert!(hub.is_for("docker.io", true) && !hub.is_for("quay.io", true));
+        assert!(Auth::default().is_for("quay.io", true) && !Auth::default().is_for("quay.io", false));
         let port = Auth { server_address: some("h:5000"), ..Auth::default() };
-        assert!(port.is_for("h:5000") && !port.is_for("h"));
+        assert!(port.is_for("h:5000", false) && !port.is_for("h", true));
     }
 }

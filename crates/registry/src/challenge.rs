@@ -1,6 +1,8 @@
 //! `WWW-Authenticate` headers (RFC 9110 section 11.6.1; distribution spec, "Token Authentication").
 //! Pure; what cannot be read is no challenge.
 
+use std::collections::BTreeSet;
+
 /// How a registry wants to be convinced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Challenge {
@@ -76,9 +78,33 @@ fn parameter(text: &str) -> Option<(String, String, &str)> {
     Some((name.to_ascii_lowercase(), value, ""))
 }
 
+/// What a session does with its repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Reads.
+    Pull,
+    /// Reads and writes.
+    Push,
+}
+
+/// The scopes to ask a token for: the repository's, and reading from those that blobs are mounted from.
+pub(crate) fn scopes(
+    asked: &str,
+    repository: &str,
+    access: Access,
+    sources: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut all = match access {
+        Access::Pull => vec![pull_scope(asked, repository)],
+        Access::Push => vec![format!("repository:{repository}:pull,push")],
+    };
+    all.extend(sources.iter().map(|source| format!("repository:{source}:pull")));
+    all
+}
+
 /// The scope to ask a token for: what the registry names, as long as that is pulling from one
 /// repository, else pulling from `repository`. A registry must not obtain more from a token server.
-pub(crate) fn pull_scope(asked: &str, repository: &str) -> String {
+fn pull_scope(asked: &str, repository: &str) -> String {
     let mut parts = asked.splitn(2, ':');
     if parts.next() == Some("repository")
         && let Some((name, actions)) = parts.next().and_then(|rest| rest.rsplit_once(':'))
@@ -90,6 +116,13 @@ pub(crate) fn pull_scope(asked: &str, repository: &str) -> String {
         return asked.to_owned();
     }
     format!("repository:{repository}:pull")
+}
+
+/// Reads a header for fuzzing.
+#[doc(hidden)]
+pub fn fuzz_www_authenticate(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes)
+        .map_or_else(|error| error.to_string(), |text| format!("{:?}", choose(text.lines())))
 }
 
 #[cfg(test)]

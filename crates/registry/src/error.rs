@@ -22,6 +22,11 @@ pub enum RegistryError {
     },
     #[error("{host} did not answer within {} s ({what})", after.as_secs())]
     Timeout { host: String, what: &'static str, after: Duration },
+    #[error(
+        "{host} answered {} and then sent {bytes} bytes in {} s, which is no progress; the transfer is given up",
+        status_text(*status), after.as_secs()
+    )]
+    Stalled { host: String, status: StatusCode, bytes: u64, after: Duration },
     #[error("the answer of {host} broke off")]
     Body {
         host: String,
@@ -29,9 +34,21 @@ pub enum RegistryError {
         cause: hyper::Error,
     },
     #[error("{method} {url} was answered with {}{words}", status_text(*status))]
-    Status { method: Method, url: String, status: StatusCode, words: Words },
-    #[error("{host} asks to wait {} s before the next request{words}; try again then", wait.as_secs())]
-    Throttled { host: String, wait: Duration, words: Words },
+    Status {
+        method: Method,
+        url: String,
+        status: StatusCode,
+        words: Words,
+        /// After which it may be tried again.
+        wait: Option<Duration>,
+    },
+    #[error("{host} answered {} and asks to wait {} s before the next request{words}; try again then", status_text(*status), wait.as_secs())]
+    Throttled { host: String, status: StatusCode, wait: Duration, words: Words },
+    #[error("what is to be sent cannot be read")]
+    Source {
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("{from} redirects in a way that is not followed: {why}")]
     Redirect { from: String, why: String },
     #[error("{host} asks for credentials, and {why}")]
@@ -46,6 +63,8 @@ pub enum RegistryError {
     Size { host: String, digest: Digest, expected: u64, found: u64 },
     #[error("{host}: {what} cannot be used")]
     Setup { host: String, what: String },
+    #[error("{host}: {what} cannot be read")]
+    Format { host: String, what: String },
     #[error("no host is configured that may {verb} for {registry}")]
     NoHost { registry: String, verb: &'static str },
     #[error("all {count} hosts of {registry} failed: {all}")]
@@ -66,12 +85,22 @@ impl RegistryError {
             Self::Connect { .. } | Self::Body { .. } | Self::Throttled { .. } | Self::Token { .. } => {
                 ErrorKind::Unavailable
             }
-            Self::Timeout { .. } => ErrorKind::DeadlineExceeded,
+            Self::Timeout { .. } | Self::Stalled { .. } => ErrorKind::DeadlineExceeded,
             Self::Setup { .. } | Self::NoHost { .. } => ErrorKind::FailedPrecondition,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
             Self::AllFailed { kind, .. } => *kind,
-            Self::Redirect { .. } | Self::Digest { .. } | Self::Size { .. } => ErrorKind::Internal,
+            Self::Source { .. }
+            | Self::Format { .. }
+            | Self::Redirect { .. }
+            | Self::Digest { .. }
+            | Self::Size { .. } => ErrorKind::Internal,
         }
+    }
+
+    /// Whether the registry made no progress for the time that it is given. Taking the transfer up again at the
+    /// same host is no use: it would not end.
+    pub fn is_stalled(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Stalled { .. })
     }
 
     /// Whether the host as such is of no use, so that the rest of the pull need not ask it again.
@@ -90,6 +119,7 @@ impl From<RegistryError> for Error {
         match error {
             RegistryError::Connect { cause, .. } => Error::with_source(kind, message, cause),
             RegistryError::Body { cause, .. } => Error::with_source(kind, message, cause),
+            RegistryError::Source { cause } => Error::with_source(kind, message, cause),
             _ => Error::new(kind, message),
         }
     }
@@ -150,13 +180,19 @@ fn from_json(body: &[u8]) -> Option<String> {
     ["details", "error_description", "message", "error"].iter().find_map(|key| text(&value, key))
 }
 
-/// Cuts a text, takes control characters and secrets out of it.
-fn printable(text: &str, secrets: &[String]) -> String {
-    const LIMIT: usize = 400;
+/// Takes secrets out of a text. One of one or two characters cannot be told from the text around it.
+pub(crate) fn hide(text: &str, secrets: &[String]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|s| s.len() >= 3) {
         text = text.replace(secret.as_str(), "[hidden]");
     }
+    text
+}
+
+/// Cuts a text, takes control characters and secrets out of it.
+fn printable(text: &str, secrets: &[String]) -> String {
+    const LIMIT: usize = 400;
+    let text = hide(text, secrets);
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     let mut short: String = text.chars().take(LIMIT).map(clean).collect();
     if short.len() < text.len() {

@@ -1,6 +1,7 @@
 //! When a failed request is made again, and after how long. Pure.
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 /// Times that a throttled request is repeated.
@@ -32,15 +33,23 @@ pub fn after(status: StatusCode, headers: &HeaderMap, attempt: u32, now: i64) ->
     match asked {
         Some(wait) if wait > WAIT_MAX => Next::TooLong(wait),
         _ if attempt >= limit => Next::GiveUp,
-        // Never at once, or a server that says 0 is hammered.
-        Some(wait) => Next::Wait(wait.max(Duration::from_millis(100))),
+        // Never at once, or a server that says 0 is hammered; and never by all nodes at the same moment.
+        Some(wait) => Next::Wait(jittered(wait.max(Duration::from_millis(100)), 1.0, 1.1)),
         None => Next::Wait(backoff(attempt)),
     }
 }
 
-/// 0.5 s, 1 s, 2 s, …
+/// About 0.5 s, 1 s, 2 s, …: between half and one and a half of it, so that nodes that were refused together do
+/// not come back together.
 pub fn backoff(attempt: u32) -> Duration {
-    Duration::from_millis(500 << attempt.min(6))
+    jittered(Duration::from_millis(500 << attempt.min(6)), 0.5, 1.5)
+}
+
+/// A time between `low` and `high` times this one.
+fn jittered(time: Duration, low: f64, high: f64) -> Duration {
+    // Every `RandomState` has keys of its own; for this that is random enough.
+    let random = RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64;
+    time.mul_f64(low + (high - low) * random)
 }
 
 /// `Retry-After`: seconds, or a date of HTTP (RFC 9110 section 10.2.3).
@@ -81,23 +90,32 @@ mod tests {
         after(StatusCode::from_u16(status).expect("status"), &headers, attempt, 784_111_700)
     }
 
+    /// Whether it is a wait of at least `low` and at most `high` milliseconds.
+    fn waits(next: Next, low: u64, high: u64) -> bool {
+        matches!(next, Next::Wait(wait) if (low..=high).contains(&(wait.as_millis() as u64)))
+    }
+
     #[test]
     fn the_servers_wish_is_followed_within_bounds() {
-        assert_eq!(next(429, Some("7"), 0), Next::Wait(Duration::from_secs(7)));
-        assert_eq!(next(503, Some("0"), 0), Next::Wait(Duration::from_millis(100)));
+        assert!(waits(next(429, Some("7"), 0), 7000, 7700));
+        assert!(waits(next(503, Some("0"), 0), 100, 110));
         assert_eq!(next(429, Some("61"), 0), Next::TooLong(Duration::from_secs(61)));
         assert_eq!(next(429, Some("7"), 5), Next::GiveUp);
-        assert_eq!(next(429, None, 1), Next::Wait(Duration::from_secs(1)));
+        assert!(waits(next(429, None, 1), 500, 1500));
         // 784111777 is the RFC's example, 08:49:37.
-        assert_eq!(next(429, Some("Sun, 06 Nov 1994 08:48:37 GMT"), 0), Next::Wait(Duration::from_secs(17)));
+        assert!(waits(next(429, Some("Sun, 06 Nov 1994 08:48:37 GMT"), 0), 17_000, 18_700));
         assert_eq!(
             next(429, Some("Sun, 06 Nov 1994 08:49:37 GMT"), 0),
             Next::TooLong(Duration::from_secs(77))
         );
-        assert_eq!(
-            next(429, Some("Sun, 06 Nov 1970 08:49:37 GMT"), 0),
-            Next::Wait(Duration::from_millis(100))
-        );
+        assert!(waits(next(429, Some("Sun, 06 Nov 1970 08:49:37 GMT"), 0), 100, 110));
+    }
+
+    #[test]
+    fn waits_differ_so_that_nodes_do_not_come_back_together() {
+        let waits: std::collections::HashSet<Duration> = (0..20).map(|_| backoff(0)).collect();
+        assert!(waits.len() > 10, "{waits:?}");
+        assert!(waits.iter().all(|w| (250..=750).contains(&w.as_millis())), "{waits:?}");
     }
 
     #[test]
@@ -105,10 +123,8 @@ mod tests {
         for status in [400, 401, 403, 404, 501] {
             assert_eq!(next(status, Some("1"), 0), Next::GiveUp);
         }
-        assert_eq!(
-            (next(502, None, 1), next(502, None, 2)),
-            (Next::Wait(Duration::from_secs(1)), Next::GiveUp)
-        );
+        assert!(waits(next(502, None, 1), 500, 1500));
+        assert_eq!(next(502, None, 2), Next::GiveUp);
     }
 
     proptest! {

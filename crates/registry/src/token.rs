@@ -4,8 +4,11 @@
 use crate::auth::Credential;
 use crate::challenge::{self, Challenge};
 use crate::error::{BODY_MAX, RegistryError, Words};
-use crate::hosts::{Endpoint, is_loopback};
-use crate::session::{Session, new_request, secret_header};
+use crate::exchange::{REDIRECTS_MAX, new_request, secret_header};
+use crate::hosts::is_loopback;
+use crate::payload::whole;
+use crate::retry;
+use crate::session::{Host, Session};
 use crate::transport;
 use crate::url::{Url, encode};
 use bytes::Bytes;
@@ -13,6 +16,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// How this program names itself to OAuth2 servers.
 const CLIENT_ID: &str = "corten";
@@ -25,6 +29,36 @@ const TOKEN_MAX: usize = 64 << 10;
 struct Answer {
     token: Option<String>,
     access_token: Option<String>,
+    /// Seconds; a number, and with some servers a text.
+    expires_in: Option<serde_json::Value>,
+}
+
+/// An answer to a challenge.
+pub(crate) struct Granted {
+    /// For the `Authorization` header.
+    pub value: HeaderValue,
+    /// After which it is to be got again; `None` holds for the whole session.
+    pub renew: Option<Duration>,
+}
+
+impl From<HeaderValue> for Granted {
+    fn from(value: HeaderValue) -> Granted {
+        Granted { value, renew: None }
+    }
+}
+
+impl Answer {
+    /// A while before the token runs out. The clock of the server may be wrong, so it counts from now. A token
+    /// that does not say when it ends does so after 60 s by the specification, and mostly later: the registry
+    /// tells.
+    fn renewal(&self) -> Option<Duration> {
+        let seconds = match self.expires_in.as_ref()? {
+            serde_json::Value::String(text) => text.parse().ok()?,
+            other => other.as_f64()?,
+        };
+        let whole = Duration::try_from_secs_f64(seconds).ok()?.min(Duration::from_secs(86_400));
+        Some(whole.saturating_sub((whole / 4).min(Duration::from_secs(10))))
+    }
 }
 
 impl Session {
@@ -36,10 +70,10 @@ impl Session {
         asked: &Challenge,
         before: u32,
         refused: &Words,
-    ) -> Result<HeaderValue, RegistryError> {
+    ) -> Result<Granted, RegistryError> {
         let endpoint = &self.hosts[at].endpoint;
         let host = endpoint.authority.to_string();
-        let credential = self.credential.as_ref().filter(|_| endpoint.origin);
+        let credential = self.credential.as_ref().filter(|_| self.hosts[at].trusted);
         let complain = |why: String| RegistryError::Credentials { host: host.clone(), why };
         match (asked, credential) {
             (_, Some(Credential::Registry(_))) => {
@@ -47,6 +81,7 @@ impl Session {
             }
             (Challenge::Basic, Some(Credential::Basic { username, password })) if before == 0 => {
                 secret_header(&Credential::basic(username, password))
+                    .map(Granted::from)
                     .ok_or_else(|| complain("the given ones cannot be sent".into()))
             }
             (Challenge::Basic, Some(Credential::Basic { .. })) => {
@@ -57,20 +92,22 @@ impl Session {
             }
             (Challenge::Basic, None) => Err(complain(format!("there are none for it{refused}"))),
             (Challenge::Bearer { realm, service, scope }, credential) => {
-                let scope = challenge::pull_scope(scope, &self.repository);
-                self.token(endpoint, realm, service, &scope, credential).await
+                let sources = self.sources.lock().unwrap_or_else(|e| e.into_inner()).clone();
+                let scopes = challenge::scopes(scope, &self.hosts[at].repository, self.access, &sources);
+                self.token(at, realm, service, &scopes, credential).await
             }
         }
     }
 
     async fn token(
         &self,
-        endpoint: &Endpoint,
+        at: usize,
         realm: &str,
         service: &str,
-        scope: &str,
+        scopes: &[String],
         credential: Option<&Credential>,
-    ) -> Result<HeaderValue, RegistryError> {
+    ) -> Result<Granted, RegistryError> {
+        let (at, endpoint) = (&self.hosts[at], &self.hosts[at].endpoint);
         let host = endpoint.authority.to_string();
         let failed = |shown: &str, denied: bool, why: String| RegistryError::Token {
             host: host.clone(),
@@ -79,22 +116,27 @@ impl Session {
             why,
         };
         let mut url = Url::parse(realm).map_err(|why| failed("(unreadable)", false, why))?;
-        let shown = url.shown();
-        if credential.is_some() && !may_have_credentials(&url, endpoint) {
+        let shown = self.shown(&url);
+        if credential.is_some() && !may_have_credentials(&url, at) {
             let why = "it is neither https nor on this machine, so credentials are not sent to it".to_owned();
             return Err(failed(&shown, false, why));
         }
-        let mut fields = format!("scope={}", encode(scope));
+        // One parameter for each in a query; in a form, one with all (OAuth2, RFC 6749 section 3.3).
+        let scope = |all: &str| format!("scope={}", encode(all));
+        let mut fields = match credential {
+            Some(Credential::Identity(_)) => scope(&scopes.join(" ")),
+            _ => scopes.iter().map(|one| scope(one)).collect::<Vec<_>>().join("&"),
+        };
         if !service.is_empty() {
             fields = format!("service={}&{fields}", encode(service));
         }
-        let response = if let Some(Credential::Identity(refresh)) = credential {
+        let (method, form, headers) = if let Some(Credential::Identity(refresh)) = credential {
             let form = format!(
                 "grant_type=refresh_token&{fields}&client_id={CLIENT_ID}&refresh_token={}",
                 encode(refresh)
             );
             let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-            self.ask(endpoint, &url, Method::POST, form, &[(CONTENT_TYPE, form_type)]).await?
+            (Method::POST, form, vec![(CONTENT_TYPE, form_type)])
         } else {
             let separator = if url.path.contains('?') { '&' } else { '?' };
             url.path = format!("{}{separator}{fields}", url.path);
@@ -106,67 +148,89 @@ impl Session {
                 }
                 _ => Vec::new(),
             };
-            self.ask(endpoint, &url, Method::GET, String::new(), &basic).await?
+            (Method::GET, String::new(), basic)
         };
+        let response = self.ask_patiently(at, &url, method, form, &headers).await?;
         let status = response.status();
         if !status.is_success() {
             let denied = matches!(status.as_u16(), 400 | 401 | 403);
             // What a plain http server somewhere inside the network says is not repeated, or a registry
             // could read there through our messages.
             let local = |authority: &http::uri::Authority| is_loopback(authority.host());
-            let repeat = url.https
-                || url.same_origin(endpoint.https, &endpoint.authority)
-                || local(&url.authority) && local(&endpoint.authority);
+            let repeat = url.https || at.is_own(&url) || local(&url.authority) && local(&endpoint.authority);
             let words = self.words(&host, response, repeat).await;
             return Err(failed(&shown, denied, format!("it answered {}{words}", status.as_u16())));
         }
         let timeouts = &self.transport.timeouts;
-        let body = transport::collect(response.into_body(), timeouts, &host, "a token", ANSWER_MAX).await?;
+        let body = transport::collect(response, timeouts, &host, "a token", ANSWER_MAX).await?;
         let answer: Answer = serde_json::from_slice(&body)
             .map_err(|_| failed(&shown, false, "its answer is not JSON".into()))?;
-        answer
-            .token
-            .or(answer.access_token)
-            .filter(|t| !t.is_empty() && t.len() <= TOKEN_MAX)
+        let renew = answer.renewal();
+        let filled = |token: Option<String>| token.filter(|t| !t.is_empty());
+        filled(answer.token)
+            .or(filled(answer.access_token))
+            .filter(|t| t.len() <= TOKEN_MAX)
             .and_then(|t| secret_header(&format!("Bearer {t}")))
+            .map(|value| Granted { value, renew })
             .ok_or_else(|| failed(&shown, false, "its answer holds none".into()))
+    }
+
+    /// Asks a token server again while it is busy; a token that was given in vain does no harm.
+    async fn ask_patiently(
+        &self,
+        at: &Host,
+        url: &Url,
+        method: Method,
+        form: String,
+        headers: &[(http::HeaderName, HeaderValue)],
+    ) -> Result<Response<Incoming>, RegistryError> {
+        let (mut attempt, mut waited) = (0, Duration::ZERO);
+        loop {
+            let response = self.ask(at, url, method.clone(), form.clone(), headers).await?;
+            let now = types::time::now_nanos() / 1_000_000_000;
+            match retry::after(response.status(), response.headers(), attempt, now) {
+                retry::Next::Wait(wait) if waited + wait <= self.transport.timeouts.headers => {
+                    tokio::time::sleep(wait).await;
+                    waited += wait;
+                    attempt += 1;
+                }
+                _ => return Ok(response),
+            }
+        }
     }
 
     /// One request to a token server. A redirect is followed only on the same origin, for what the request
     /// carries is meant for that server alone.
     async fn ask(
         &self,
-        endpoint: &Endpoint,
+        at: &Host,
         url: &Url,
         method: Method,
         form: String,
         headers: &[(http::HeaderName, HeaderValue)],
     ) -> Result<Response<Incoming>, RegistryError> {
         // A registry and its token server are mostly one machine with one certificate authority.
-        let host = endpoint.authority.to_string();
-        let own = url.same_origin(endpoint.https, &endpoint.authority);
-        let at = self.hosts.iter().find(|h| std::ptr::eq(&h.endpoint, endpoint));
+        let host = at.endpoint.authority.to_string();
         let client = at
-            .map(|h| h.client_for(url, own))
-            .ok_or_else(|| RegistryError::Setup { host: host.clone(), what: "its connection".into() })?
+            .client_for(url, at.is_own(url))
             .as_ref()
             .map_err(|what| RegistryError::Setup { host: host.clone(), what: what.clone() })?;
         let body = Bytes::from(form);
         let mut url = url.clone();
-        for _ in 0..=crate::session::REDIRECTS_MAX {
-            let mut request = new_request(&method, &url, body.clone(), &host)?;
+        for _ in 0..=REDIRECTS_MAX {
+            let mut request = new_request(&method, &url, whole(body.clone()), &host)?;
             for (key, value) in headers {
                 request.headers_mut().insert(key.clone(), value.clone());
             }
             let name = url.authority.to_string();
-            let response = transport::send(client, &self.transport.timeouts, &name, request).await?;
+            let response = transport::send(client, &self.transport.timeouts, &name, request, None).await?;
             let location = response
                 .headers()
                 .get(LOCATION)
                 .filter(|_| matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308))
                 .and_then(|v| v.to_str().ok());
             let Some(location) = location else { return Ok(response) };
-            let refuse = |why: String| RegistryError::Redirect { from: url.shown(), why };
+            let refuse = |why: String| RegistryError::Redirect { from: self.shown(&url), why };
             let next = url.join(location).map_err(refuse)?;
             if !next.same_origin(url.https, &url.authority) {
                 return Err(refuse("a token server must not redirect to another host".into()));
@@ -174,7 +238,7 @@ impl Session {
             url = next;
         }
         Err(RegistryError::Redirect {
-            from: url.shown(),
+            from: self.shown(&url),
             why: "there are more than 5 redirects in a row".into(),
         })
     }
@@ -182,10 +246,8 @@ impl Session {
 
 /// Credentials go to a token server over https, on this machine, or where it is the registry itself, for
 /// which plain http was configured.
-fn may_have_credentials(realm: &Url, endpoint: &Endpoint) -> bool {
-    realm.https
-        || is_loopback(realm.authority.host())
-        || realm.same_origin(endpoint.https, &endpoint.authority)
+fn may_have_credentials(realm: &Url, host: &Host) -> bool {
+    realm.https || is_loopback(realm.authority.host()) || host.is_own(realm)
 }
 
 const _: () = assert!(BODY_MAX <= ANSWER_MAX as usize);

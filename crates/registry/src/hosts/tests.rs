@@ -98,10 +98,42 @@ fn certificates_are_read_relative_to_the_file_and_must_exist() {
     ]);
     let all = endpoints(Some(dir.path()), "h").expect("parse");
     assert_eq!((all.len(), all[0].tls.ca.clone()), (1, vec![b"CA".to_vec()]));
-    assert_eq!(all[0].tls.client, Some((b"C".to_vec(), b"K".to_vec())));
+    assert_eq!(all[0].tls.client, [(b"C".to_vec(), b"K".to_vec())]);
     assert!(all[0].origin);
     let error = endpoints(Some(dir.path()), "gone").expect_err("missing");
-    assert!(error.message().contains("/nowhere/ca.pem"), "{error}");
+    assert!(
+        error.chain().contains("/nowhere/ca.pem") && error.chain().contains("gone/hosts.toml"),
+        "{error}"
+    );
+}
+
+#[test]
+fn settings_for_tls_make_it_the_first_thing_that_is_tried() {
+    let dir = tree(&[
+        ("127.0.0.1:5000/hosts.toml", "skip_verify = true"),
+        (
+            "127.0.0.1:5001/hosts.toml",
+            "[host.\"http://m:81\"]\nca = \"ca.pem\"\n[host.\"http://m\"]\nskip_verify = false",
+        ),
+        ("127.0.0.1:5001/ca.pem", "CA"),
+        ("127.0.0.1:5002/ca.crt", "CA"),
+        ("127.0.0.1:5003/hosts.toml", "[host.\"http://m:80\"]\nskip_verify = true\n[host.\"http://m:81\"]"),
+        ("127.0.0.1:5004/notes.txt", ""),
+        ("example.org/ca.crt", "CA"),
+    ]);
+    use Scheme::*;
+    for (host, schemes) in [
+        ("127.0.0.1:5000", &[HttpsFirst][..]),
+        ("127.0.0.1:5001", &[HttpsFirst, HttpsFirst, HttpFirst]),
+        ("127.0.0.1:5002", &[HttpsFirst]),
+        ("127.0.0.1:5003", &[Http, Http, HttpFirst]),
+        ("127.0.0.1:5004", &[HttpFirst]),
+        ("127.0.0.1:80", &[Http]),
+        ("example.org", &[Https]),
+    ] {
+        let all = endpoints(Some(dir.path()), host).expect(host);
+        assert_eq!(all.iter().map(|e| e.scheme).collect::<Vec<_>>(), schemes, "{host}");
+    }
 }
 
 #[test]
@@ -136,6 +168,6 @@ proptest! {
     #[test]
     fn no_file_panics(text in "\\PC{0,200}") {
         let own = default_endpoint("h").expect("own");
-        let _ = parse(Path::new("/x/hosts.toml"), &text, own);
+        let _ = file::parse(Path::new("/nonexistent/hosts.toml"), &text, own);
     }
 }
