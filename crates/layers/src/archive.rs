@@ -1,17 +1,18 @@
-//! Reads the entries of a tar archive: ustar, GNU long names, pax extended headers.
+//! Reads the entries of a tar archive: ustar, GNU long names, pax extended headers, sparse files.
 //!
 //! A reader of our own. The crate `tar-core` 0.1.0 was looked at first: a careful parser with good limits, but
-//! it hands out global headers unread, knows no time before 1970 nor a fraction of a second, decodes the sparse
-//! formats that are refused here, and wants a whole chain of extended headers in one buffer that it parses
+//! it hands out global headers unread, knows no time before 1970 nor a fraction of a second, and wants a whole chain of extended headers in one buffer that it parses
 //! anew whenever more bytes come. What is left of use would be two hundred lines, so they are ours.
 //!
 //! Where programs read the same bytes differently (CVE-2025-62518 and its kin), this reader takes what Go's
 //! `archive/tar` takes, because registries, scanners and builders use that, or refuses. It never seeks, never
 //! touches a file system, and never allocates by a declared size. It is public for fuzzing and for inspection.
 
-use crate::error::{Error, Result, Shown};
+use crate::error::{Error, REBUILD, Result, Shown};
 use crate::header::Header;
 use crate::pax::{self, Records};
+use crate::sparse;
+pub use crate::sparse::Segment;
 use crate::stream::{BLOCK, Stream};
 use crate::{Compression, UnpackLimits};
 use std::collections::BTreeMap;
@@ -51,8 +52,11 @@ pub struct Entry {
     pub gid: u32,
     /// Modification time, seconds (may be negative) and nanoseconds.
     pub mtime: (i64, u32),
-    /// Bytes of data; 0 for everything but files.
+    /// The file's length with its holes; 0 for everything but files.
     pub size: u64,
+    /// The parts that a sparse file has data for; what [`Archive::data`] gives is these, one behind the other.
+    /// `None` where all of the file is there.
+    pub map: Option<Vec<Segment>>,
     /// Extended attributes by name.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -66,6 +70,8 @@ pub struct Archive<'r> {
     /// Data of the entry at hand that is still to come, and the padding behind it.
     left: u64,
     padding: u64,
+    /// Bytes of all holes so far.
+    holes: u64,
     ended: bool,
 }
 
@@ -80,7 +86,7 @@ struct Waiting {
 impl<'r> Archive<'r> {
     /// Over a compressed stream.
     pub fn open(
-        reader: impl Read + 'r,
+        reader: impl Read + Send + 'r,
         compression: Compression,
         limits: &UnpackLimits,
     ) -> types::Result<Archive<'r>> {
@@ -88,7 +94,7 @@ impl<'r> Archive<'r> {
     }
 
     pub(crate) fn new(
-        reader: impl Read + 'r,
+        reader: impl Read + Send + 'r,
         compression: Compression,
         limits: &UnpackLimits,
     ) -> Result<Archive<'r>> {
@@ -99,6 +105,7 @@ impl<'r> Archive<'r> {
             headers: 0,
             left: 0,
             padding: 0,
+            holes: 0,
             ended: false,
         })
     }
@@ -122,8 +129,21 @@ impl<'r> Archive<'r> {
         self.stream.refuse(what)
     }
 
+    /// Decodes and hashes on threads of `scope` from now on.
+    pub(crate) fn spread<'scope>(&mut self, scope: &'scope std::thread::Scope<'scope, '_>) -> Result<()>
+    where
+        'r: 'scope,
+    {
+        self.stream.spread(scope)
+    }
+
     pub(crate) fn chunk(&mut self) -> Result<&[u8]> {
-        let chunk = self.stream.chunk(self.left)?;
+        self.chunk_of(u64::MAX)
+    }
+
+    /// At most `most` bytes of the entry's data.
+    pub(crate) fn chunk_of(&mut self, most: u64) -> Result<&[u8]> {
+        let chunk = self.stream.chunk(self.left.min(most))?;
         self.left -= chunk.len() as u64;
         Ok(chunk)
     }
@@ -180,7 +200,7 @@ impl<'r> Archive<'r> {
         self.headers += 1;
         if self.headers > self.limits.max_entries {
             let what = format!("it has more than {} entries", self.limits.max_entries);
-            return Err(Error::TooLarge { what });
+            return Err(Error::TooLarge { what, advice: REBUILD });
         }
         Header::check(block).map(Some).map_err(|why| self.refuse(why))
     }
@@ -189,7 +209,8 @@ impl<'r> Archive<'r> {
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>> {
         let size = header.size().map_err(|why| self.refuse(why))?;
         if size > pax::MAX {
-            return Err(Error::TooLarge { what: format!("an extended header has {size} bytes") });
+            let what = format!("an extended header has {size} bytes");
+            return Err(Error::TooLarge { what, advice: REBUILD });
         }
         let mut data = Vec::new();
         while (data.len() as u64) < size {
@@ -212,7 +233,8 @@ impl<'r> Archive<'r> {
     fn global(&mut self, header: &Header) -> Result<()> {
         let data = self.extension(header)?;
         let records = Records::parse(&data).map_err(|why| self.refuse(why))?;
-        if records.path.is_some() || records.link.is_some() || records.size.is_some() {
+        let sparse = records.sparse != sparse::Records::default();
+        if records.path.is_some() || records.link.is_some() || records.size.is_some() || sparse {
             return Err(self.refuse("a global header gives every entry the same path or size"));
         }
         self.globals.uid = records.uid.or(self.globals.uid);
@@ -223,8 +245,10 @@ impl<'r> Archive<'r> {
 
     fn entry(&mut self, header: &Header, waiting: Waiting) -> Result<Entry> {
         let bad = |why| self.stream.refuse(why);
-        let records = waiting.records.unwrap_or_default();
-        let path = self.one_of(waiting.name, records.path, || header.path())?;
+        let mut records = waiting.records.unwrap_or_default();
+        // The name of a sparse file stands in a record of its own; `path` is made up then.
+        let own_name = records.sparse.name.take();
+        let path = self.one_of(waiting.name, own_name.or(records.path), || header.path())?;
         let link = self.one_of(waiting.link, records.link, || header.link())?;
         // The size of the extended header wins wherever a size is used: for the data and for the next header.
         let mut size = match records.size {
@@ -235,7 +259,7 @@ impl<'r> Archive<'r> {
             // Before ustar a directory was a file with a slash at its end.
             0 if path.ends_with(b"/") && size == 0 => Kind::Directory,
             0 if path.ends_with(b"/") => return Err(bad("a directory that has data".to_owned())),
-            0 | b'0' | b'7' => Kind::File,
+            0 | b'0' | b'7' | b'S' => Kind::File,
             b'1' => Kind::Hardlink(link),
             b'2' => Kind::Symlink(link),
             b'3' => {
@@ -248,13 +272,6 @@ impl<'r> Archive<'r> {
             }
             b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
-            b'S' => {
-                return Err(bad(format!(
-                    "{} is a sparse file in GNU tar's old format, which no image builder writes; \
-                     pack the layer again without --sparse",
-                    Shown(&path)
-                )));
-            }
             other => {
                 return Err(bad(format!(
                     "{} has the type \"{}\", which no layer may have",
@@ -285,11 +302,71 @@ impl<'r> Archive<'r> {
         let bytes: usize = records.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > self.limits.max_xattr_bytes {
             let what = format!("{} has {bytes} bytes of extended attributes", Shown(&path));
-            return Err(Error::TooLarge { what });
+            return Err(Error::TooLarge { what, advice: REBUILD });
         }
         self.left = size;
         self.padding = padding(size);
-        Ok(Entry { path, kind, mode, uid, gid, mtime, size, xattrs: records.xattrs })
+        let map = match (header.kind(), records.sparse.place().map_err(bad)?) {
+            (b'S', sparse::Place::Nowhere) => Some(self.old_map(header)?),
+            (_, sparse::Place::Nowhere) => None,
+            (0 | b'0' | b'7', sparse::Place::Here(map, size)) => Some((map, size)),
+            (0 | b'0' | b'7', sparse::Place::InData(size)) => Some((self.map_in_data()?, size)),
+            _ => return Err(self.refuse("a sparse file has two maps, or something else than a file has one")),
+        };
+        let map = map.map(|(map, whole)| self.fit(map, whole, &mut size)).transpose()?;
+        Ok(Entry { path, kind, mode, uid, gid, mtime, size, map, xattrs: records.xattrs })
+    }
+
+    /// A map of GNU tar's old format: a table in the header, and more of it in blocks behind the header.
+    fn old_map(&mut self, header: &Header) -> Result<(Vec<Segment>, u64)> {
+        let mut map = Vec::new();
+        let (table, mut more, size) = header.old_sparse().map_err(|why| self.refuse(why))?;
+        sparse::table(table, Header::sparse_number, &mut map).map_err(|why| self.refuse(why))?;
+        while more {
+            let Some(block) = self.stream.block()? else {
+                return Err(
+                    self.refuse("the stream ends in the middle of a sparse file's map; it was cut off")
+                );
+            };
+            let table = sparse::table(&block[..504], Header::sparse_number, &mut map);
+            table.map_err(|why| self.refuse(why))?;
+            more = block[504] != 0;
+        }
+        Ok((map, size))
+    }
+
+    /// A map at the beginning of the data, padded to whole records.
+    fn map_in_data(&mut self) -> Result<Vec<Segment>> {
+        let mut lines = sparse::Lines::default();
+        loop {
+            if self.left < BLOCK as u64 {
+                return Err(self.refuse("a sparse file's data is shorter than its map"));
+            }
+            let Some(block) = self.stream.block()? else {
+                return Err(
+                    self.refuse("the stream ends in the middle of a sparse file's map; it was cut off")
+                );
+            };
+            self.left -= BLOCK as u64;
+            if lines.take(&block).map_err(|why| self.refuse(why))? {
+                return lines.map().map_err(|why| self.refuse(why));
+            }
+        }
+    }
+
+    /// Judges a map and counts the holes: they take no space, but whoever copies the file may fill them.
+    fn fit(&mut self, map: Vec<Segment>, whole: u64, size: &mut u64) -> Result<Vec<Segment>> {
+        let map = sparse::check(map, whole, self.left).map_err(|why| self.refuse(why))?;
+        // Not below 0: the parts lie within the file and are as long as the data.
+        self.holes = self.holes.saturating_add(whole.saturating_sub(self.left));
+        if self.holes > self.limits.max_bytes || i64::try_from(whole).is_err() {
+            return Err(Error::TooLarge {
+                what: format!("its sparse files have holes of more than {} bytes", self.limits.max_bytes),
+                advice: "raise images.max_layer_bytes if the image is wanted",
+            });
+        }
+        *size = whole;
+        Ok(map)
     }
 
     /// A name from a GNU long name, a pax record, or the header. Go prefers the first, others the second:
@@ -309,7 +386,8 @@ impl<'r> Archive<'r> {
             (None, None) => header(),
         };
         if name.len() > self.limits.max_path {
-            return Err(Error::TooLarge { what: format!("the path {} is too long", Shown(&name)) });
+            let what = format!("the path {} is too long", Shown(&name));
+            return Err(Error::TooLarge { what, advice: REBUILD });
         }
         Ok(name)
     }

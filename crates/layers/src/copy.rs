@@ -5,13 +5,67 @@
 use crate::error::{Error, Result};
 use crate::tree::{self, At, Step};
 use crate::xattr;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// What a new file gets from the system where nobody asks for more: found out once for a tree, so that owner and mode
+/// need not be set where they are right from the start.
+#[derive(Debug, Clone, Copy)]
+pub struct Birth {
+    /// The permission bits that neither the umask nor a default ACL takes away.
+    kept: u32,
+    /// New files belong to root and its group.
+    root: bool,
+}
+
+impl Birth {
+    /// Nothing is known: owner and mode are set always.
+    pub const UNKNOWN: Self = Self { kept: 0, root: false };
+
+    /// Tries it with a file that never gets a name. Only for a tree in which every directory is made by the same
+    /// means: a set-gid bit or a default ACL below would change what is found here.
+    pub fn find(root: impl AsFd) -> Self {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(root, c".", flags, Mode::from_raw_mode(0o777));
+        match file.and_then(rustix::fs::fstat) {
+            Ok(stat) => Self { kept: stat.st_mode & 0o777, root: stat.st_uid == 0 && stat.st_gid == 0 },
+            // Not every file system can (open(2), O_TMPFILE).
+            Err(_) => Self::UNKNOWN,
+        }
+    }
+
+    /// The mode to ask for at creation, for a file that is to have `mode`. Nothing may be set-id before it has its
+    /// owner.
+    pub fn mode(self, mode: u32) -> Mode {
+        Mode::from_raw_mode(mode & 0o777)
+    }
+
+    /// Whether a file that was made with [`Self::mode`] still needs its owner set.
+    pub fn lacks_owner(self, uid: u32, gid: u32) -> bool {
+        !(self.root && uid == 0 && gid == 0)
+    }
+
+    /// Whether it still needs its mode set.
+    pub fn lacks_mode(self, mode: u32) -> bool {
+        mode & 0o7777 != mode & self.kept
+    }
+
+    /// Sets what is still needed. The owner first: changing it drops set-id bits (chown(2)).
+    pub fn complete(self, fd: impl AsFd, uid: u32, gid: u32, mode: u32) -> rustix::io::Result<()> {
+        if self.lacks_owner(uid, gid) {
+            rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        if self.lacks_mode(mode) {
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode & 0o7777))?;
+        }
+        Ok(())
+    }
+}
 
 /// Access and modification time set to one value, as unpacking does: nobody read the file yet.
 pub fn times((seconds, nanos): (i64, u32)) -> Timestamps {
@@ -97,11 +151,47 @@ pub fn entry(at: &At<'_>, stat: &Stat, to: BorrowedFd<'_>, name: &CStr) -> Resul
     }
 }
 
-/// Shares the blocks where the file system can (FICLONE), else copies in the kernel, else through a buffer.
+/// Shares the blocks where the file system can (FICLONE), else copies in the kernel, else through a buffer. Holes stay
+/// holes: a layer may have a file that is nothing but one.
 fn content(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
     if rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }
+    let stat = rustix::fs::fstat(from)?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    // In units of 512 bytes, whatever the file system's own are (inode(7)).
+    if u64::try_from(stat.st_blocks).unwrap_or(u64::MAX).saturating_mul(512) >= size {
+        return dense(from, to);
+    }
+    rustix::fs::ftruncate(to, size)?;
+    let mut buffer = vec![0; 128 << 10];
+    let mut at = 0;
+    while at < size {
+        let begin = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            Ok(begin) => begin,
+            // Nothing but a hole up to the end (lseek(2)).
+            Err(Errno::NXIO) => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let end = rustix::fs::seek(from, SeekFrom::Hole(begin))?;
+        at = begin;
+        while at < end {
+            let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            match rustix::io::pread(from, &mut buffer[..most], at) {
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    write_all_at(to, &buffer[..count], at)?;
+                    at += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn dense(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
     let mut copied = false;
     loop {
         match rustix::fs::copy_file_range(from, None, to, None, 1 << 30) {
@@ -123,6 +213,19 @@ fn content(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
             Err(e) => return Err(e),
         }
     }
+}
+
+/// Writes all of it at a place in the file.
+pub fn write_all_at(file: impl AsFd, mut data: &[u8], mut offset: u64) -> rustix::io::Result<()> {
+    while !data.is_empty() {
+        match rustix::io::pwrite(&file, data, offset) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => (data, offset) = (&data[count..], offset + count as u64),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Writes all of it.

@@ -18,10 +18,12 @@ pub enum Error {
         what: String,
     },
     /// A limit of [`crate::UnpackLimits`] is reached.
-    #[error("the layer is too large: {what}; the limit can be raised in the configuration")]
+    #[error("the layer is too large: {what}; {advice}")]
     TooLarge {
         /// Which limit.
         what: String,
+        /// What can be done.
+        advice: &'static str,
     },
     /// The compressed stream is not what it should be.
     #[error("cannot decode the layer's {stage} stream; it is damaged or something else")]
@@ -55,6 +57,9 @@ pub enum Error {
 /// A result of this crate's inside.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What to do about a limit that no configuration moves.
+pub const REBUILD: &str = "no honest image is like that; build it anew";
+
 impl Error {
     /// A system call that failed on an entry.
     pub fn system(action: &'static str, path: impl fmt::Display, source: Errno) -> Self {
@@ -73,7 +78,7 @@ impl Error {
                 }
                 Errno::PERM | Errno::ACCESS => ErrorKind::PermissionDenied,
                 // Only an archive's own names and links lead to these.
-                Errno::NAMETOOLONG | Errno::LOOP | Errno::NOTDIR => ErrorKind::InvalidArgument,
+                Errno::NAMETOOLONG | Errno::LOOP | Errno::NOTDIR | Errno::MLINK => ErrorKind::InvalidArgument,
                 _ => ErrorKind::Internal,
             },
         }

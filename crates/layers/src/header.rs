@@ -56,7 +56,10 @@ impl Header {
 
     /// A number: octal digits in blanks or NULs, or base 256 where the top bit is set (GNU, star).
     fn number(&self, from: usize, length: usize, name: &str) -> Result<i64, Refusal> {
-        let field = &self.block[from..from + length];
+        Self::decode(&self.block[from..from + length], name)
+    }
+
+    fn decode(field: &[u8], name: &str) -> Result<i64, Refusal> {
         if field[0] & 0x80 != 0 {
             // Two's complement of 8 * length - 1 bits; the top bit only marks the form.
             let negative = field[0] & 0x40 != 0;
@@ -138,16 +141,35 @@ impl Header {
         self.number(136, 12, "mtime")
     }
 
-    /// Major and minor number of a device.
+    /// One number of a sparse file's table, of 12 bytes.
+    pub fn sparse_number(field: &[u8]) -> Result<u64, Refusal> {
+        u64::try_from(Self::decode(field, "sparse map")?)
+            .map_err(|_| "a number of a sparse file's map is negative".to_owned())
+    }
+
+    /// Of a sparse file in GNU tar's old format: the first parts of its map, whether more follow in blocks of their
+    /// own, and its length.
+    pub fn old_sparse(&self) -> Result<(&[u8], bool, u64), Refusal> {
+        if self.layout() != Layout::Gnu {
+            return Err("a sparse file in a format that has none".to_owned());
+        }
+        Ok((&self.block[386..482], self.block[482] != 0, self.unsigned(483, 12, "real size")?))
+    }
+
+    /// Major and minor number of a device, as large as Linux has them (12 and 20 bits; include/linux/kdev_t.h).
+    /// mknod(2) would cut larger ones off: 4096, 0 would become a whiteout.
     pub fn device(&self) -> Result<(u32, u32), Refusal> {
         if self.layout() == Layout::Old {
             return Err("a device entry in a format that has no device numbers".to_owned());
         }
-        let part = |from, name| {
-            u32::try_from(self.unsigned(from, 8, name)?)
-                .map_err(|_| format!("a header's {name} field is too large"))
+        let part = |from, name, bits| {
+            let number = self.unsigned(from, 8, name)?;
+            u32::try_from(number)
+                .ok()
+                .filter(|number| *number < 1_u32 << bits)
+                .ok_or_else(|| format!("a device has the {name} number {number}, which Linux does not have"))
         };
-        Ok((part(329, "major")?, part(337, "minor")?))
+        Ok((part(329, "major", 12)?, part(337, "minor", 20)?))
     }
 }
 

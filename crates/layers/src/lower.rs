@@ -4,7 +4,7 @@
 //! itself; the new layer's own opaque directories hide everything. Links are not followed: a layer that was made
 //! from a merged tree names things by where they are. It only reads.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, REBUILD, Result};
 use crate::name::shown;
 use crate::resolve::{is_whiteout, open_dir};
 use crate::{tree, xattr};
@@ -86,7 +86,10 @@ impl<'a> Lower<'a> {
         let above = std::mem::take(&mut self.at.dirs);
         self.steps += 1 + above.len() as u64;
         if self.steps > MOST_STEPS {
-            return Err(Error::TooLarge { what: "too much of it depends on the layers below".to_owned() });
+            return Err(Error::TooLarge {
+                what: "too much of it depends on the layers below".to_owned(),
+                advice: REBUILD,
+            });
         }
         if self.at.own.as_ref().is_some_and(xattr::is_opaque) {
             return Ok(());

@@ -4,6 +4,7 @@
 //! is refused: readers disagree on which one wins, and that is how one archive shows two contents.
 
 use crate::error::Shown;
+use crate::sparse;
 use std::collections::BTreeMap;
 
 /// Largest extended header that is read, in bytes. Go's `archive/tar` has the same bound.
@@ -26,6 +27,8 @@ pub struct Records {
     pub mtime: Option<(i64, u32)>,
     /// `SCHILY.xattr.NAME`, by NAME.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// `GNU.sparse.*`.
+    pub sparse: sparse::Records,
 }
 
 impl Records {
@@ -52,10 +55,8 @@ impl Records {
             self.xattrs.insert(name.to_vec(), value.to_vec());
             return Ok(());
         }
-        if key.starts_with(b"GNU.sparse.") {
-            return Err("it has a sparse file, which no image builder writes; \
-                        pack the layer again without --sparse"
-                .to_owned());
+        if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+            return self.sparse.take(key, value);
         }
         // POSIX: an empty value takes back what the header or a global record says; the header's value stays then.
         if value.is_empty() {
@@ -178,8 +179,11 @@ mod tests {
             record("size", b"+1"),
             record("size", b"99999999999999999999"),
             record("mtime", b"soon"),
-            record("GNU.sparse.map", b"0,1"),
-            record("GNU.sparse.major", b"1"),
+            record("GNU.sparse.map", b"0,x"),
+            record("GNU.sparse.major", b"-1"),
+            record("GNU.sparse.name", b""),
+            record("GNU.sparse.numbytes", b"1"),
+            [record("GNU.sparse.size", b"1"), record("GNU.sparse.realsize", b"2")].concat(),
             b"9 a=b".to_vec(),
             b"99 a=b\n".to_vec(),
             b"2 \n".to_vec(),

@@ -5,8 +5,8 @@
 //! the end of every `..`, as containerd's `fs.RootPath` does; the kernel never follows one. A directory that is
 //! exchanged for a link meanwhile is either opened before, or found to be a link: nothing outside is reached.
 
-use crate::error::{Error, Result};
-use crate::name::shown;
+use crate::error::{Error, REBUILD, Result};
+use crate::name::{self, shown};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -20,6 +20,8 @@ use std::rc::Rc;
 const MOST_LINKS: usize = 40;
 /// The longest path that `openat2` takes, without its NUL.
 const MOST_BYTES: usize = 4095;
+/// Directories that stay open: an archive comes back to those above the one that it is in.
+const MOST_KNOWN: usize = 16;
 /// Steps of the slow way for one archive: a minute of work at worst, far more than any image asks for.
 const MOST_STEPS: u64 = 20_000_000;
 
@@ -44,7 +46,8 @@ pub enum Missing {
 /// Resolves parents below one root.
 pub struct Resolver {
     root: Rc<OwnedFd>,
-    last: Option<(PathBuf, Place)>,
+    /// Directories that were resolved, the one asked for last at the end.
+    known: Vec<(PathBuf, Place)>,
     steps: u64,
     /// Directories that were made because an entry needed them.
     pub made: Vec<PathBuf>,
@@ -75,7 +78,7 @@ impl Resolver {
     pub fn new(root: BorrowedFd<'_>) -> Result<Self> {
         let root =
             open_dir(root, Path::new("")).map_err(|e| Error::system("open the root of", "the layer", e))?;
-        Ok(Self { root: Rc::new(root), last: None, steps: 0, made: Vec::new() })
+        Ok(Self { root: Rc::new(root), known: Vec::with_capacity(MOST_KNOWN), steps: 0, made: Vec::new() })
     }
 
     /// The root itself.
@@ -85,7 +88,7 @@ impl Resolver {
 
     /// Must be called when a directory was removed or replaced.
     pub fn forget(&mut self) {
-        self.last = None;
+        self.known.clear();
     }
 
     /// The directory that `path` (clean, relative) names.
@@ -93,10 +96,9 @@ impl Resolver {
         if path.as_os_str().is_empty() {
             return Ok(Some(self.root()));
         }
-        if let Some((known, place)) = &self.last
-            && known == path
-        {
-            return Ok(Some(place.clone()));
+        if let Some(at) = self.known.iter().rposition(|(known, _)| known == path) {
+            self.known[at..].rotate_left(1);
+            return Ok(self.known.last().map(|(_, place)| place.clone()));
         }
         let place = match open_dir(&self.root, path) {
             Ok(dir) => Place { dir: Rc::new(dir), path: path.to_owned() },
@@ -108,7 +110,10 @@ impl Resolver {
                 return Err(Error::system("open the directory", shown(path, OsStr::new("")), error));
             }
         };
-        self.last = Some((path.to_owned(), place.clone()));
+        if self.known.len() >= MOST_KNOWN {
+            self.known.remove(0);
+        }
+        self.known.push((path.to_owned(), place.clone()));
         Ok(Some(place))
     }
 
@@ -119,7 +124,10 @@ impl Resolver {
         while let Some(name) = todo.pop_front() {
             self.steps += 1;
             if self.steps > MOST_STEPS {
-                return Err(Error::TooLarge { what: "its entries lead through too many links".to_owned() });
+                return Err(Error::TooLarge {
+                    what: "its entries lead through too many links".to_owned(),
+                    advice: REBUILD,
+                });
             }
             if name == ".." {
                 // Not the kernel's `..`: the place above may not be where it was. `/..` is `/`.
@@ -176,6 +184,14 @@ impl Resolver {
 
     /// Makes a parent that the archive has no entry for.
     fn make(&mut self, place: &mut Place, name: &OsStr) -> Result<()> {
+        // Names of entries were judged; this one may come from a link.
+        if name.as_bytes().starts_with(name::PREFIX) {
+            let what = format!(
+                "a link leads to the directory {}, whose name is a whiteout's",
+                shown(&place.path, name)
+            );
+            return Err(Error::Refused { offset: 0, what });
+        }
         let failed = |e| Error::system("make the directory", shown(&place.path, name), e);
         rustix::fs::mkdirat(&*place.dir, name, Mode::from_raw_mode(0o755)).map_err(failed)?;
         let dir = open_dir(&place.dir, Path::new(name)).map_err(failed)?;

@@ -5,7 +5,7 @@
 
 use crate::Pending;
 use crate::copy;
-use crate::error::{Error, Result};
+use crate::error::{Error, REBUILD, Result};
 use crate::lower::Lower;
 use crate::name::shown;
 use crate::resolve::{is_whiteout, open_dir};
@@ -119,7 +119,7 @@ fn link<'p>(
             copied.bytes = copied.bytes.saturating_add(u64::try_from(found.stat.st_size).unwrap_or(0));
             if copied.bytes > COPY_MAX {
                 let what = format!("its hard links into other layers copy more than {COPY_MAX} bytes");
-                return Err(Error::TooLarge { what });
+                return Err(Error::TooLarge { what, advice: REBUILD });
             }
             let c = |name: &OsStr| CString::new(name.as_bytes()).map_err(|_| failed("make", Errno::INVAL));
             let (name, target_name) = (c(name)?, c(target_name)?);

@@ -1,88 +1,112 @@
-//! The uncompressed stream of a layer: decoded, counted, hashed, handed out in slices of one buffer.
+//! The uncompressed stream of a layer: hashed, and handed out in slices of a few buffers.
 //!
 //! Every byte passes here once and is hashed before anyone looks at it. Nothing is allocated by a size
-//! that the stream declares.
+//! that the stream declares. A stream that is longer than one buffer is decoded on one thread and hashed on another
+//! while the caller works on what both are done with.
 
+use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::{Compression, UnpackLimits};
 use sha2::{Digest as _, Sha256};
-use std::cell::Cell;
-use std::io::{BufReader, Read};
-use std::rc::Rc;
+use std::io::Read;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, Scope};
 
 /// One record of a tar (POSIX pax, "ustar Interchange Format").
 pub const BLOCK: usize = 512;
 
-/// Large enough that one `write` per buffer costs little, small enough to stay in the cache.
-const BUFFER: usize = 128 << 10;
+/// Large enough that one `write` per buffer costs little. A multiple of a record: none lies in two buffers.
+const BUFFER: usize = 256 << 10;
 
-/// Windows up to 128 MiB, what `zstd --long` makes at most; RFC 8878 asks decoders for 8 MiB.
-const ZSTD_WINDOW_LOG: u32 = 27;
+/// Buffers of one stream: one being filled, one being hashed, one being written, and some to even out.
+const BUFFERS: usize = 6;
 
-/// Remembers whether the reader itself failed: a decoder passes such an error on as if it were its own.
-struct Watched<R> {
-    inner: R,
-    failed: Rc<Cell<bool>>,
+type Buffer = Box<[u8]>;
+
+/// What goes from thread to thread. A buffer that is not full is the last one.
+enum Message {
+    Data(Buffer, usize),
+    End(Option<types::Digest>),
+    Failed(Error),
 }
 
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let result = self.inner.read(buffer);
-        if matches!(&result, Err(error) if error.kind() != std::io::ErrorKind::Interrupted) {
-            self.failed.set(true);
-        }
-        result
-    }
+/// Who decodes and hashes.
+enum Source<'r> {
+    /// The caller's own thread.
+    Here(Box<Decoder<'r>>, Sha256),
+    /// Two others.
+    Threads { filled: Receiver<Message>, empty: SyncSender<Buffer> },
+    /// All was read.
+    Done(types::Digest),
+    /// It failed before.
+    Broken,
 }
 
-/// Decodes, counts and hashes.
+/// Hands out a stream.
 pub struct Stream<'r> {
-    inner: Box<dyn Read + 'r>,
-    stage: &'static str,
-    reader_failed: Rc<Cell<bool>>,
-    buffer: Box<[u8]>,
+    source: Source<'r>,
+    buffer: Buffer,
     start: usize,
     end: usize,
     /// Bytes handed out so far.
     position: u64,
-    /// Bytes decoded so far.
-    total: u64,
-    max: u64,
-    hash: Sha256,
-    ended: bool,
 }
 
 impl<'r> Stream<'r> {
     /// Over a compressed reader.
-    pub fn new(reader: impl Read + 'r, compression: Compression, limits: &UnpackLimits) -> Result<Self> {
-        let reader_failed = Rc::new(Cell::new(false));
-        let reader = Watched { inner: reader, failed: Rc::clone(&reader_failed) };
-        let (inner, stage): (Box<dyn Read + 'r>, _) = match compression {
-            Compression::None => (Box::new(reader), "uncompressed"),
-            Compression::Gzip => (
-                Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(64 << 10, reader))),
-                "gzip",
-            ),
-            Compression::Zstd => {
-                let failed = |source| Error::Decode { stage: "zstd", source };
-                let mut decoder = zstd::stream::read::Decoder::new(reader).map_err(failed)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
-                (Box::new(decoder), "zstd")
+    pub fn new(
+        reader: impl Read + Send + 'r,
+        compression: Compression,
+        limits: &UnpackLimits,
+    ) -> Result<Self> {
+        let decoder = Box::new(Decoder::new(reader, compression, limits)?);
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Ok(Self { source: Source::Here(decoder, Sha256::new()), buffer, start: 0, end: 0, position: 0 })
+    }
+
+    /// Decodes and hashes on two threads of `scope` from now on, unless the stream fits into one buffer or the
+    /// machine has no threads left.
+    pub fn spread<'scope>(&mut self, scope: &'scope Scope<'scope, '_>) -> Result<()>
+    where
+        'r: 'scope,
+    {
+        self.fill()?;
+        if !matches!(self.source, Source::Here(..)) {
+            return Ok(());
+        }
+        let (give_decoder, take_decoder) = sync_channel::<Box<Decoder<'r>>>(1);
+        let (give_hash, take_hash) = sync_channel::<Sha256>(1);
+        let (empty, to_fill) = sync_channel::<Buffer>(BUFFERS);
+        let (decoded, to_hash) = sync_channel::<Message>(BUFFERS + 1);
+        let (hashed, filled) = sync_channel::<Message>(BUFFERS + 1);
+        let decode = move || {
+            if let Ok(decoder) = take_decoder.recv() {
+                decode(*decoder, &to_fill, &decoded);
             }
         };
-        Ok(Self {
-            inner,
-            stage,
-            reader_failed,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
-            start: 0,
-            end: 0,
-            position: 0,
-            total: 0,
-            max: limits.max_bytes,
-            hash: Sha256::new(),
-            ended: false,
-        })
+        let hash = move || {
+            if let Ok(sum) = take_hash.recv() {
+                hash(sum, &to_hash, &hashed);
+            }
+        };
+        let named = |name: &str| Builder::new().name(name.to_owned());
+        // What waits for its work ends without it: a thread that cannot be started costs nothing but time.
+        if named("layer-decode").spawn_scoped(scope, decode).is_err()
+            || named("layer-hash").spawn_scoped(scope, hash).is_err()
+        {
+            return Ok(());
+        }
+        for _ in 1..BUFFERS {
+            // There is room for all of them.
+            let _ = empty.send(vec![0; BUFFER].into_boxed_slice());
+        }
+        if let Source::Here(decoder, sum) =
+            std::mem::replace(&mut self.source, Source::Threads { filled, empty })
+        {
+            let _ = give_decoder.send(decoder);
+            let _ = give_hash.send(sum);
+        }
+        Ok(())
     }
 
     /// A refusal that names the place.
@@ -90,36 +114,60 @@ impl<'r> Stream<'r> {
         Error::Refused { offset: self.position, what: what.into() }
     }
 
-    /// Reads until `wanted` bytes lie in the buffer or the stream ends; `wanted` is at most a block.
-    fn fill(&mut self, wanted: usize) -> Result<()> {
-        if self.end - self.start >= wanted || self.ended {
+    /// Gets the next buffer where this one is used up.
+    fn fill(&mut self) -> Result<()> {
+        if self.start < self.end {
             return Ok(());
         }
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
-        while self.end < wanted && !self.ended {
-            let count = match self.inner.read(&mut self.buffer[self.end..]) {
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(source) if self.reader_failed.get() => return Err(Error::Read { source }),
-                Err(source) => return Err(Error::Decode { stage: self.stage, source }),
-            };
-            // A reader that claims more than it was given room for is broken; the slice below would panic.
-            let count = count.min(self.buffer.len() - self.end);
-            self.ended = count == 0;
-            self.total += count as u64;
-            if self.total > self.max {
-                return Err(Error::TooLarge { what: format!("it unpacks to more than {} bytes", self.max) });
+        (self.start, self.end) = (0, 0);
+        match &mut self.source {
+            Source::Done(_) => Ok(()),
+            Source::Broken => Err(self.refuse("it was read on behind an error")),
+            Source::Here(decoder, sum) => {
+                let count = match decoder.fill(&mut self.buffer) {
+                    Ok(count) => count,
+                    Err(error) => {
+                        self.source = Source::Broken;
+                        return Err(error);
+                    }
+                };
+                sum.update(&self.buffer[..count]);
+                self.end = count;
+                if count < self.buffer.len() {
+                    self.source = Source::Done(digest(std::mem::take(sum)));
+                }
+                Ok(())
             }
-            self.hash.update(&self.buffer[self.end..self.end + count]);
-            self.end += count;
+            Source::Threads { filled, empty } => {
+                // Nobody takes it where all was decoded.
+                let _ = empty.send(std::mem::take(&mut self.buffer));
+                match filled.recv() {
+                    Ok(Message::Data(buffer, count)) => {
+                        (self.buffer, self.end) = (buffer, count);
+                        Ok(())
+                    }
+                    Ok(Message::End(Some(digest))) => {
+                        self.source = Source::Done(digest);
+                        Ok(())
+                    }
+                    Ok(Message::Failed(error)) => {
+                        self.source = Source::Broken;
+                        Err(error)
+                    }
+                    // A thread that is gone without a word panicked; its scope passes that on.
+                    Ok(Message::End(None)) | Err(_) => {
+                        self.source = Source::Broken;
+                        Err(self.refuse("its decoder is gone"))
+                    }
+                }
+            }
         }
-        Ok(())
     }
 
     /// One block, or `None` where the stream ends at its border.
     pub fn block(&mut self) -> Result<Option<[u8; BLOCK]>> {
-        self.fill(BLOCK)?;
+        self.fill()?;
+        // Only data and its padding lie between blocks: this one begins at a multiple of its size.
         let have = &self.buffer[self.start..self.end];
         match have.first_chunk::<BLOCK>() {
             Some(block) => {
@@ -138,7 +186,7 @@ impl<'r> Stream<'r> {
         if limit == 0 {
             return Ok(&[]);
         }
-        self.fill(1)?;
+        self.fill()?;
         let have = self.end - self.start;
         if have == 0 {
             return Err(self.refuse("the stream ends in the middle of an entry; it was cut off"));
@@ -162,10 +210,45 @@ impl<'r> Stream<'r> {
     pub fn finish(mut self) -> Result<types::Digest> {
         loop {
             self.start = self.end;
-            self.fill(1)?;
-            if self.start == self.end {
-                return Ok(types::Digest::sha256(&self.hash.finalize().into()));
+            self.fill()?;
+            if let (Source::Done(digest), 0) = (&self.source, self.end) {
+                return Ok(digest.clone());
             }
+        }
+    }
+}
+
+fn digest(sum: Sha256) -> types::Digest {
+    types::Digest::sha256(&sum.finalize().into())
+}
+
+/// Ends where the stream ends, where it fails, and where nobody wants more.
+fn decode(mut decoder: Decoder<'_>, to_fill: &Receiver<Buffer>, decoded: &SyncSender<Message>) {
+    while let Ok(mut buffer) = to_fill.recv() {
+        let message = match decoder.fill(&mut buffer) {
+            Ok(0) => Message::End(None),
+            Ok(count) => Message::Data(buffer, count),
+            Err(error) => Message::Failed(error),
+        };
+        let last = matches!(message, Message::End(_) | Message::Failed(_));
+        if decoded.send(message).is_err() || last {
+            return;
+        }
+    }
+}
+
+fn hash(mut sum: Sha256, to_hash: &Receiver<Message>, hashed: &SyncSender<Message>) {
+    while let Ok(message) = to_hash.recv() {
+        let message = match message {
+            Message::Data(buffer, count) => {
+                sum.update(&buffer[..count]);
+                Message::Data(buffer, count)
+            }
+            Message::End(_) => Message::End(Some(digest(sum.clone()))),
+            failed @ Message::Failed(_) => failed,
+        };
+        if hashed.send(message).is_err() {
+            return;
         }
     }
 }

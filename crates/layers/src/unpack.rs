@@ -5,10 +5,12 @@
 //! is open, with no link followed.
 
 use crate::archive::{Archive, Entry, Kind};
-use crate::error::{Error, Result, Shown};
+use crate::copy::Birth;
+use crate::error::{Error, REBUILD, Result, Shown};
+use crate::limits::Room;
 use crate::name::{self, Name, shown};
 use crate::resolve::{Missing, Place, Resolver, is_whiteout, open_dir, weight};
-use crate::{Pending, Unpacked, WhiteoutMode, copy, tree, xattr};
+use crate::{Pending, UnpackLimits, Unpacked, WhiteoutMode, copy, tree, xattr};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -20,10 +22,15 @@ use std::path::{Path, PathBuf};
 /// Bytes of paths that are kept until the end of an archive. A layer of a million directories needs about half.
 const MOST_REMEMBERED: usize = 256 << 20;
 
-/// What a directory gets at the end, when nothing more is made in it.
+/// What a directory gets at the end, when nothing more is made in it. Until then it has no set-gid bit that what
+/// is made in it would inherit.
 struct LastWords {
+    uid: u32,
+    gid: u32,
     mode: u32,
     mtime: (i64, u32),
+    /// How it was made.
+    birth: Birth,
 }
 
 /// The state of one unpacking.
@@ -43,11 +50,17 @@ pub struct Unpacker {
     remembered: usize,
     bytes: u64,
     inodes: u64,
+    birth: Birth,
+    room: Room,
 }
 
 impl Unpacker {
-    pub fn new(root: BorrowedFd<'_>, mode: WhiteoutMode) -> Result<Self> {
+    pub fn new(root: BorrowedFd<'_>, mode: WhiteoutMode, limits: &UnpackLimits) -> Result<Self> {
+        // In a tree of lower layers any directory may have a set-gid bit.
+        let birth = if mode == WhiteoutMode::Overlay { Birth::find(root) } else { Birth::UNKNOWN };
         Ok(Self {
+            birth,
+            room: Room::new(limits),
             resolver: Resolver::new(root)?,
             mode,
             directories: BTreeMap::new(),
@@ -64,6 +77,7 @@ impl Unpacker {
     /// Unpacks the whole archive and reads its stream to the end.
     pub fn run(mut self, mut archive: Archive<'_>) -> Result<Unpacked> {
         while let Some(entry) = archive.next()? {
+            self.room.check(self.resolver.root().dir.as_fd(), self.bytes, self.inodes)?;
             let refuse = |why: String| archive.refuse(format!("the entry {} {why}", Shown(&entry.path)));
             xattr::check(&entry.xattrs).map_err(refuse)?;
             match name::classify(&entry.path).map_err(refuse)? {
@@ -96,7 +110,8 @@ impl Unpacker {
     pub(crate) fn remember(&mut self, path: &Path) -> Result<()> {
         self.remembered += weight(path);
         if self.remembered > MOST_REMEMBERED {
-            return Err(Error::TooLarge { what: "it has too many long names".to_owned() });
+            let what = "it has too many long names".to_owned();
+            return Err(Error::TooLarge { what, advice: REBUILD });
         }
         Ok(())
     }
@@ -159,91 +174,175 @@ impl Unpacker {
         }
         let place = self.parent(parent)?;
         let path = place.path.join(name);
-        let kept = self.clear(&place, name, &path, entry.kind == Kind::Directory)?;
-        let failed = |action| {
-            let shown = shown(&place.path, name);
-            move |e| Error::system(action, shown, e)
-        };
-        let dir = place.dir.as_fd();
-        let times = copy::times(entry.mtime);
-        let special = |kind: FileType, device| {
-            rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), device)
-                .map_err(failed("make the device or pipe"))?;
-            copy::own_special(dir, name, (entry.uid, entry.gid, entry.mode), kind, &times)
-                .map_err(failed("set the owner, mode or time of"))
-        };
-        match &entry.kind {
-            Kind::File => self.file(archive, entry, &place, name)?,
-            Kind::Directory => self.directory(entry, &place, name, &path, kept)?,
-            Kind::Symlink(target) => {
-                if target.is_empty() {
-                    return Err(archive.refuse(format!("the link {} leads nowhere", Shown(&entry.path))));
-                }
-                rustix::fs::symlinkat(target.as_slice(), dir, name).map_err(failed("make the link"))?;
-                let owner = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
-                rustix::fs::chownat(dir, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
-                    .and_then(|()| rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW))
-                    .map_err(failed("set the owner or time of"))?;
+        let made = match &entry.kind {
+            Kind::File => self.file(archive, entry, &place, name, &path)?,
+            Kind::Directory => self.directory(entry, &place, name, &path)?,
+            Kind::Symlink(target) if target.is_empty() => {
+                return Err(archive.refuse(format!("the link {} leads nowhere", Shown(&entry.path))));
             }
-            Kind::Fifo => special(FileType::Fifo, 0)?,
+            Kind::Symlink(target) => self.symlink(entry, target, &place, name, &path)?,
+            Kind::Fifo => self.special(entry, FileType::Fifo, 0, &place, name, &path)?,
             Kind::Char(major, minor) => {
-                special(FileType::CharacterDevice, rustix::fs::makedev(*major, *minor))?;
+                let device = rustix::fs::makedev(*major, *minor);
+                self.special(entry, FileType::CharacterDevice, device, &place, name, &path)?
             }
-            Kind::Block(major, minor) => special(FileType::BlockDevice, rustix::fs::makedev(*major, *minor))?,
+            Kind::Block(major, minor) => {
+                let device = rustix::fs::makedev(*major, *minor);
+                self.special(entry, FileType::BlockDevice, device, &place, name, &path)?
+            }
             // Handled above: it has neither an owner nor a time of its own.
-            Kind::Hardlink(_) => {}
-        }
-        self.inodes += u64::from(!kept);
+            Kind::Hardlink(_) => false,
+        };
+        self.inodes += u64::from(made);
         self.claim(path)
     }
 
-    fn file(&mut self, archive: &mut Archive<'_>, entry: &Entry, place: &Place, name: &OsStr) -> Result<()> {
-        let failed = |action, e| Error::system(action, shown(&place.path, name), e);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&*place.dir, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|e| failed("make the file", e))?;
-        loop {
-            let chunk = archive.chunk()?;
-            if chunk.is_empty() {
-                break;
+    /// Makes something new at a name. What lies there is looked at only if something does. `None` where a directory
+    /// lies there and `directory` says that it is to stay.
+    fn create<T>(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        path: &Path,
+        (action, directory): (&'static str, bool),
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<Option<T>> {
+        let failed = |e| Error::system(action, shown(&place.path, name), e);
+        match make() {
+            Ok(made) => {
+                self.links.remove(path);
+                Ok(Some(made))
             }
-            copy::write_all(&file, chunk).map_err(|e| failed("write the file", e))?;
-            self.bytes += chunk.len() as u64;
+            Err(Errno::EXIST) => {
+                if self.clear(place, name, path, directory)? {
+                    return Ok(None);
+                }
+                make().map(Some).map_err(failed)
+            }
+            Err(e) => Err(failed(e)),
         }
-        copy::own(&file, entry.uid, entry.gid, entry.mode)
-            .map_err(|e| failed("set the owner or mode of", e))?;
-        // Behind the change of owner, which takes capabilities away.
-        xattr::set(&file, &entry.xattrs, || shown(&place.path, name))?;
-        rustix::fs::futimens(&file, &copy::times(entry.mtime)).map_err(|e| failed("set the time of", e))
     }
 
-    fn directory(
+    fn file(
         &mut self,
+        archive: &mut Archive<'_>,
         entry: &Entry,
         place: &Place,
         name: &OsStr,
         path: &Path,
-        kept: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let failed = |action, e| Error::system(action, shown(&place.path, name), e);
-        if !kept {
-            rustix::fs::mkdirat(&*place.dir, name, Mode::from_raw_mode(0o700))
-                .map_err(|e| failed("make the directory", e))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let birth = self.birth;
+        let open = || rustix::fs::openat(&*place.dir, name, flags, birth.mode(entry.mode));
+        let Some(file) = self.create(place, name, path, ("make the file", false), open)? else {
+            return Ok(false);
+        };
+        match &entry.map {
+            None => loop {
+                let chunk = archive.chunk()?;
+                if chunk.is_empty() {
+                    break;
+                }
+                copy::write_all(&file, chunk).map_err(|e| failed("write the file", e))?;
+                let count = chunk.len() as u64;
+                self.wrote(count)?;
+            },
+            Some(map) => {
+                for part in map {
+                    let mut done = 0;
+                    while done < part.length {
+                        let chunk = archive.chunk_of(part.length - done)?;
+                        copy::write_all_at(&file, chunk, part.offset + done)
+                            .map_err(|e| failed("write the file", e))?;
+                        let count = chunk.len() as u64;
+                        done += count;
+                        self.wrote(count)?;
+                    }
+                }
+                rustix::fs::ftruncate(&file, entry.size).map_err(|e| failed("set the length of", e))?;
+            }
         }
-        let dir = open_dir(&place.dir, Path::new(name)).map_err(|e| failed("open the directory", e))?;
-        copy::own(&dir, entry.uid, entry.gid, entry.mode)
+        birth
+            .complete(&file, entry.uid, entry.gid, entry.mode)
             .map_err(|e| failed("set the owner or mode of", e))?;
-        if kept {
-            xattr::clear(&dir).map_err(|e| failed("clear the attributes of", e))?;
+        // Behind the change of owner, which takes capabilities away.
+        xattr::set(&file, &entry.xattrs, || shown(&place.path, name))?;
+        rustix::fs::futimens(&file, &copy::times(entry.mtime)).map_err(|e| failed("set the time of", e))?;
+        Ok(true)
+    }
+
+    /// Counts bytes that were written, and sees that there is room for more.
+    fn wrote(&mut self, count: u64) -> Result<()> {
+        self.bytes += count;
+        self.room.check(self.resolver.root().dir.as_fd(), self.bytes, self.inodes)
+    }
+
+    fn symlink(
+        &mut self,
+        entry: &Entry,
+        target: &[u8],
+        place: &Place,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<bool> {
+        let failed = |e| Error::system("set the owner or time of", shown(&place.path, name), e);
+        let dir = place.dir.as_fd();
+        self.create(place, name, path, ("make the link", false), || {
+            rustix::fs::symlinkat(target, dir, name)
+        })?;
+        if self.birth.lacks_owner(entry.uid, entry.gid) {
+            let owner = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+            rustix::fs::chownat(dir, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         }
-        xattr::set(&dir, &entry.xattrs, || shown(&place.path, name))?;
-        if self.mode == WhiteoutMode::Overlay && self.hidden.contains(path) {
-            xattr::set_opaque(&dir).map_err(|e| failed("mark as opaque", e))?;
+        rustix::fs::utimensat(dir, name, &copy::times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed)?;
+        Ok(true)
+    }
+
+    fn special(
+        &mut self,
+        entry: &Entry,
+        kind: FileType,
+        device: u64,
+        place: &Place,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<bool> {
+        let dir = place.dir.as_fd();
+        self.create(place, name, path, ("make the device or pipe", false), || {
+            rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), device)
+        })?;
+        let times = copy::times(entry.mtime);
+        copy::own_special(dir, name, (entry.uid, entry.gid, entry.mode), kind, &times)
+            .map_err(|e| Error::system("set the owner, mode or time of", shown(&place.path, name), e))?;
+        Ok(true)
+    }
+
+    /// True for one that was not there.
+    fn directory(&mut self, entry: &Entry, place: &Place, name: &OsStr, path: &Path) -> Result<bool> {
+        let failed = |action, e| Error::system(action, shown(&place.path, name), e);
+        let mode = self.birth.mode(entry.mode);
+        let made = self.create(place, name, path, ("make the directory", true), || {
+            rustix::fs::mkdirat(&*place.dir, name, mode)
+        })?;
+        let hides = self.mode == WhiteoutMode::Overlay && self.hidden.contains(path);
+        if made.is_none() || hides || !entry.xattrs.is_empty() {
+            let dir = open_dir(&place.dir, Path::new(name)).map_err(|e| failed("open the directory", e))?;
+            if made.is_none() {
+                xattr::clear(&dir).map_err(|e| failed("clear the attributes of", e))?;
+            }
+            xattr::set(&dir, &entry.xattrs, || shown(&place.path, name))?;
+            if hides {
+                xattr::set_opaque(&dir).map_err(|e| failed("mark as opaque", e))?;
+            }
         }
         self.implied.remove(path);
         self.remember(path)?;
-        self.directories.insert(path.to_owned(), LastWords { mode: entry.mode, mtime: entry.mtime });
-        Ok(())
+        let birth = if made.is_some() { self.birth } else { Birth::UNKNOWN };
+        let Entry { uid, gid, mode, mtime, .. } = *entry;
+        self.directories.insert(path.to_owned(), LastWords { uid, gid, mode, mtime, birth });
+        Ok(made.is_some())
     }
 
     fn link(&mut self, archive: &Archive<'_>, target: &[u8], parent: &Path, name: &OsStr) -> Result<()> {
@@ -281,12 +380,12 @@ impl Unpacker {
                 None => Err(refuse(&real, "is the link itself")),
             };
         }
-        self.clear(&place, name, &path, false)?;
         if let (Some(_), Some(from)) = (&stat, &found) {
             // Without AT_SYMLINK_FOLLOW: a link to a symbolic link is one more name of the symbolic link.
-            rustix::fs::linkat(&*from.dir, target_name, &*place.dir, name, AtFlags::empty())
-                .map_err(|e| Error::system("make the hard link", shown(&place.path, name), e))?;
+            let link = || rustix::fs::linkat(&*from.dir, target_name, &*place.dir, name, AtFlags::empty());
+            self.create(&place, name, &path, ("make the hard link", false), link)?;
         } else {
+            self.clear(&place, name, &path, false)?;
             let real = self.links.get(&real).cloned().unwrap_or(real);
             self.remember(&path)?;
             self.remember(&real)?;
@@ -311,7 +410,7 @@ impl Unpacker {
         Ok(())
     }
 
-    /// Modes and times of directories, children first.
+    /// Owners, modes and times of directories, children first.
     fn last_words(&mut self) -> Result<()> {
         let root = self.resolver.root();
         for (path, words) in self.directories.iter().rev() {
@@ -322,7 +421,7 @@ impl Unpacker {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 Err(e) => return Err(failed(e)),
             };
-            rustix::fs::fchmod(&dir, Mode::from_raw_mode(words.mode)).map_err(failed)?;
+            words.birth.complete(&dir, words.uid, words.gid, words.mode).map_err(failed)?;
             rustix::fs::futimens(&dir, &copy::times(words.mtime)).map_err(failed)?;
         }
         Ok(())

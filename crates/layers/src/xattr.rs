@@ -1,6 +1,7 @@
 //! Which extended attributes a layer may set, and how they are set and copied.
 //!
-//! `trusted.*` never comes from an archive: `trusted.overlay.redirect` and its kin would steer the overlay.
+//! `trusted.*` never comes from an archive: `trusted.overlay.redirect` and its kin would steer the overlay. As in
+//! containerd (archive/tar_unix.go, `setxattr`) such an attribute is passed over with a warning.
 
 use crate::error::{Error, Result, Shown};
 use rustix::fs::XattrFlags;
@@ -11,20 +12,22 @@ use std::os::fd::AsFd;
 /// Marks a directory that hides what lower layers have in it (Linux Documentation/filesystems/overlayfs.rst).
 pub const OPAQUE: &str = "trusted.overlay.opaque";
 
+const CAPABILITY: &[u8] = b"security.capability";
+
 /// The most that the kernel lists or gives (XATTR_LIST_MAX, XATTR_SIZE_MAX; xattr(7)).
 const MOST: usize = 64 << 10;
 
 enum Verdict {
     Set,
     Skip,
-    Refuse,
+    Warn,
 }
 
 fn judge(name: &[u8]) -> Verdict {
-    if name == b"security.capability" || name.starts_with(b"user.") {
+    if name == CAPABILITY || name.starts_with(b"user.") {
         Verdict::Set
     } else if name.starts_with(b"trusted.") {
-        Verdict::Refuse
+        Verdict::Warn
     } else {
         // security.selinux and other labels are this machine's to give. ACLs (system.*) are in no builder's
         // layers, and a default ACL would change every file made after it.
@@ -32,20 +35,31 @@ fn judge(name: &[u8]) -> Verdict {
     }
 }
 
-/// Refuses attributes that no layer may have, whatever kind of entry has them.
+/// Refuses file capabilities that the kernel would refuse, whatever kind of entry has them: what is neither of
+/// version 2 nor of version 3 (security/commoncap.c, `validheader`).
 pub fn check(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> std::result::Result<(), String> {
-    match xattrs.keys().find(|name| matches!(judge(name), Verdict::Refuse)) {
-        Some(name) => Err(format!("has the extended attribute {}, which no layer may set", Shown(name))),
-        None => Ok(()),
+    let Some(value) = xattrs.get(CAPABILITY) else { return Ok(()) };
+    // The revision is the top byte of a little-endian word (capabilities(7), "File capability extended attribute
+    // versioning").
+    match (value.len(), value.get(3)) {
+        (20, Some(2)) | (24, Some(3)) => Ok(()),
+        _ => Err("has file capabilities in a form that Linux does not take".to_owned()),
     }
 }
 
 /// Sets what may be set on an open file or directory.
 pub fn set(fd: impl AsFd, xattrs: &BTreeMap<Vec<u8>, Vec<u8>>, path: impl Fn() -> String) -> Result<()> {
     for (name, value) in xattrs {
-        if !matches!(judge(name), Verdict::Set) {
-            tracing::debug!(path = path(), name = %Shown(name), "extended attribute passed over");
-            continue;
+        match judge(name) {
+            Verdict::Set => {}
+            Verdict::Skip => {
+                tracing::debug!(path = path(), name = %Shown(name), "extended attribute passed over");
+                continue;
+            }
+            Verdict::Warn => {
+                tracing::warn!(path = path(), name = %Shown(name), "no layer may set this attribute; passed over");
+                continue;
+            }
         }
         match rustix::fs::fsetxattr(&fd, name.as_slice(), value, XattrFlags::empty()) {
             Ok(()) => {}

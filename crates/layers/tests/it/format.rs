@@ -143,8 +143,6 @@ fn what_readers_take_differently_is_refused_with_a_sentence() {
         ("between", Builder::default().pax(b'x', &[]).pax(b'g', &[]).file("a", b"")),
         ("zeros", Builder::default().raw(&[0; 512]).file("a", b"")),
         ("checksum", Builder::default().raw(&[b'1'; 512])),
-        ("sparse", Builder::default().with(b'S', "s", |_| {})),
-        ("sparse", Builder::default().pax(b'x', &[("GNU.sparse.numblocks", b"99999999")]).file("a", b"")),
         ("the type \"V\"", Builder::default().with(b'V', "volume", |_| {})),
         ("the type \"M\"", Builder::default().with(b'M', "more", |_| {})),
         ("impossible user", Builder::default().pax(b'x', &[("uid", b"4294967295")]).file("a", b"")),

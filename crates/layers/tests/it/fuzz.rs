@@ -5,8 +5,13 @@ use crate::sandbox::Sandbox;
 use layers::{Compression, UnpackLimits, WhiteoutMode};
 use proptest::prelude::*;
 
-const LIMITS: UnpackLimits =
-    UnpackLimits { max_bytes: 1 << 20, max_entries: 200, max_path: 300, max_xattr_bytes: 4096 };
+const LIMITS: UnpackLimits = UnpackLimits {
+    max_bytes: 1 << 20,
+    max_entries: 200,
+    max_path: 300,
+    max_xattr_bytes: 4096,
+    ..UnpackLimits::DEFAULT
+};
 
 fn name() -> impl Strategy<Value = String> {
     let part = prop_oneof![

@@ -5,12 +5,19 @@
 
 extern crate corten_layers as layers;
 
+mod attributes;
 mod builder;
+mod containerd;
+mod damage;
+mod duplicates;
 mod format;
 mod fuzz;
 mod golden;
 mod hostile;
 mod oracle;
+mod peers;
 mod sandbox;
 mod settling;
+mod sparse;
+mod volume;
 mod whiteouts;

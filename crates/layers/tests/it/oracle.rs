@@ -94,6 +94,10 @@ fn a_copied_tree_is_the_same_tree() {
         .device(b'3', "a/b/null", 1, 3)
         .with(b'6', "a/b/pipe", |_| {})
         .file("a/b/empty", b"")
+        .pax(b'x', &[("GNU.sparse.size", b"9000000"), ("GNU.sparse.map", b"0,4096,5000000,600")])
+        .file("a/holes", &[b'h'; 4696])
+        .pax(b'x', &[("GNU.sparse.size", b"9000000"), ("GNU.sparse.map", b"0,0")])
+        .file("a/hole", b"")
         .end();
     let limits = UnpackLimits::default();
     source.unpack_as(&archive, Compression::None, WhiteoutMode::Overlay, &limits).expect("unpack");
@@ -102,6 +106,9 @@ fn a_copied_tree_is_the_same_tree() {
     assert_eq!(source.tree(), copy.tree());
     use std::os::unix::fs::MetadataExt;
     assert_eq!(copy.root().join("a/su2").metadata().expect("su2").nlink(), 2);
+    for name in ["a/holes", "a/hole"] {
+        assert!(copy.root().join(name).metadata().expect("stat").blocks() < 100, "{name}: holes stay holes");
+    }
     assert_eq!(crate::sandbox::xattr(&copy.root().join("a/b"), "user.k").as_deref(), Some(&b"v"[..]));
     drop(open(&copy.root()));
 }

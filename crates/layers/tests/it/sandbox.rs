@@ -27,7 +27,15 @@ const SENTINEL: &[u8] = b"nobody may touch this";
 
 impl Sandbox {
     pub fn new() -> Self {
-        let top = tempfile::tempdir_in("/var/tmp").expect("a directory");
+        Self::at(tempfile::tempdir_in("/var/tmp").expect("a directory"))
+    }
+
+    /// For crowds of files, which cost a disk minutes.
+    pub fn in_memory() -> Option<Self> {
+        tempfile::Builder::new().prefix("corten-layers-").tempdir_in("/dev/shm").ok().map(Self::at)
+    }
+
+    fn at(top: tempfile::TempDir) -> Self {
         std::fs::create_dir(top.path().join("root")).expect("root");
         std::fs::create_dir(top.path().join("outside")).expect("outside");
         std::fs::write(top.path().join("outside/sentinel"), SENTINEL).expect("sentinel");
@@ -149,4 +157,47 @@ fn list(dir: &Path, prefix: &Path, found: &mut BTreeMap<PathBuf, Node>) {
             list(&entry.path(), &path, found);
         }
     }
+}
+
+/// Everything that can be told of a path: also its attributes, and the first name of what is one with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full {
+    pub node: Node,
+    pub same_as: Option<PathBuf>,
+    pub attributes: BTreeMap<String, Vec<u8>>,
+}
+
+/// A whole tree, so that it can be compared with another. Content is there by its hash, and times of directories as
+/// they are.
+pub fn full(root: &Path) -> BTreeMap<PathBuf, Full> {
+    let mut nodes = BTreeMap::new();
+    list(root, Path::new(""), &mut nodes);
+    let mut inodes: BTreeMap<u64, PathBuf> = BTreeMap::new();
+    let one = |(path, mut node): (PathBuf, Node)| {
+        let place = root.join(&path);
+        let stat = place.symlink_metadata().expect("stat");
+        let same_as = match stat.nlink() {
+            links if links > 1 && !stat.is_dir() => {
+                inodes.insert(stat.ino(), path.clone()).inspect(|first| {
+                    inodes.insert(stat.ino(), first.clone());
+                })
+            }
+            _ => None,
+        };
+        if stat.is_file() && node.content.len() > 64 {
+            use sha2::Digest;
+            let length = node.content.len();
+            node.content = format!("{length} {:x?}", sha2::Sha256::digest(&node.content)).into_bytes();
+        }
+        let mut names = vec![0; 64 << 10];
+        let length = rustix::fs::llistxattr(&place, names.as_mut_slice()).unwrap_or(0);
+        let attributes = names[..length]
+            .split(|&b| b == 0)
+            .filter(|name| !name.is_empty())
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .map(|name| (name.clone(), xattr(&place, &name).unwrap_or_default()))
+            .collect();
+        (path, Full { node, same_as, attributes })
+    };
+    nodes.into_iter().map(one).collect()
 }
