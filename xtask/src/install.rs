@@ -19,6 +19,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("runc", "an OCI runtime that ours must agree with"),
     ("crun", "an OCI runtime that ours must agree with"),
     ("podman", "a client of our OCI runtime"),
+    ("tinyproxy-bin", "a proxy that our registry client goes through"),
+    ("skopeo", "a reader and writer of image archives that ours must agree with"),
+    ("umoci", "another one"),
     ("conmon", "what podman keeps beside a container"),
     ("uidmap", "ranges of ids for containers without root"),
     ("dbus", "a bus to ask systemd on"),
@@ -29,6 +32,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86", "the guest with systemd and cgroup v2"),
     ("debootstrap", "making that guest"),
     ("e2fsprogs", "making its disks"),
+    ("erofs-utils", "reading EROFS images that are ours"),
+    ("openssl", "keys of signatures and of encrypted layers"),
+    ("btrfs-progs", "a disk whose state at any moment can be kept, for power cuts"),
+    ("xfsprogs", "a disk with the other common file system"),
     ("kmod", "loading modules that tests ask for"),
 ];
 

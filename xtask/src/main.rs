@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask build | test | check | vm | demo | bench`.
+//! Developer commands: `cargo xtask build | test | check | vm | demo | bench | fuzz`.
 //!
 //! This is the only entry for people and for the build machine; every command says what it does, ends at
 //! the first failure with what to do, and never changes the source.
@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod install;
 mod nextest;
 mod steps;
@@ -25,6 +26,9 @@ Developer commands of this project.
   cargo xtask vm [OPTION...] [TEST...]     tests in a Debian 12 guest with systemd and cgroup v2
   cargo xtask demo                         builds, runs a pod, stops it, proves that nothing is left
   cargo xtask bench [ARGUMENT...]          the same work on Corten and on Debian's containerd
+  cargo xtask fuzz [TARGET...] [--seconds N] [--seed N] [--replay FILE]
+                                           forged input for the parsers, a minute for each target
+                                           (`bench oci`: OCI runtimes; `bench images`: large pulls)
 
 FILTER is a part of a test's name. The target folder is CARGO_TARGET_DIR, else target.
 A machine that cannot run a guest skips that step of `test`, unless CORTEN_REQUIRE_VM=1.
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         "vm-guest" => vm::inside::command(&rest),
         "demo" => demo::command(&rest),
         "bench" => bench::command(&rest),
+        "fuzz" => fuzz::command(&rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

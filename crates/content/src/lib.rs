@@ -197,6 +197,28 @@ impl Content {
         ingest.rename(&self.path(digest))
     }
 
+    /// As [`Content::commit`], without waiting for the disk: the blob is whole against a kill, and against a power
+    /// cut only after [`Content::sync`]. Whoever records it says so in the record.
+    pub fn commit_unsynced(&self, ingest: Ingest, digest: &Digest) -> Result<()> {
+        ingest.rename_unsynced(&self.path(digest))
+    }
+
+    /// As [`Content::write`], without waiting for the disk.
+    pub fn write_unsynced(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        if self.size(digest) == Some(bytes.len() as u64) {
+            return Ok(());
+        }
+        let mut ingest = self.ingest()?;
+        ingest.write(bytes)?;
+        self.commit_unsynced(ingest, digest)
+    }
+
+    /// Makes everything that is in the store durable, with all else that its file system has.
+    pub fn sync(&self) -> Result<()> {
+        let synced = File::open(&self.root).and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        synced.map_err(|cause| ContentError::Io { verb: "sync", path: self.root.clone(), cause }.into())
+    }
+
     /// Removes a blob; one that is gone is fine.
     pub fn remove(&self, digest: &Digest) -> Result<()> {
         let path = self.path(digest);
@@ -254,11 +276,17 @@ impl Ingest {
             .map_err(|cause| ContentError::Io { verb: "write to", path: self.path.clone(), cause }.into())
     }
 
-    fn rename(mut self, to: &Path) -> Result<()> {
+    fn rename_unsynced(mut self, to: &Path) -> Result<()> {
         let failed = |cause| ContentError::Io { verb: "write", path: to.to_owned(), cause };
-        self.file.sync_all().map_err(failed)?;
         std::fs::rename(&self.path, to).map_err(failed)?;
         self.committed = true;
+        Ok(())
+    }
+
+    fn rename(self, to: &Path) -> Result<()> {
+        let failed = |cause| ContentError::Io { verb: "write", path: to.to_owned(), cause };
+        self.file.sync_all().map_err(failed)?;
+        self.rename_unsynced(to)?;
         if let Some(folder) = to.parent() {
             File::open(folder).and_then(|f| f.sync_all()).map_err(failed)?;
         }

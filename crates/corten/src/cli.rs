@@ -63,6 +63,10 @@ pub enum Command {
     Images(verb::images::Args),
     /// Fetch an image
     Pull(verb::pull::Args),
+    /// Send an image to a registry
+    Push(verb::push::Args),
+    /// Make an image of a folder or of one program
+    Pack(verb::pack::Args),
     /// Show the output of a container
     Logs(verb::logs::Args),
     /// Run a command in a running container
@@ -138,6 +142,13 @@ mod tests {
             "corten ps -r /run/containerd/containerd.sock",
             "corten --runtime-endpoint /x.sock --timeout 2s images -q",
             "corten img --digests",
+            "corten images busybox -q",
+            "corten images import x.tar -t a:1",
+            "corten images import -",
+            "corten images export a:1 b:1 --format docker-archive -f x.tar",
+            "corten images check --repair a:1",
+            "corten push a:1 registry.example/a:2 --creds u:p",
+            "corten pack ./site -t site:1 --base nginx --entrypoint a --entrypoint=-b --port 80",
             "corten logs -f --tail 5 --since 10m abc",
             "corten exec -s abc ls -la /",
             "corten exec abc -- sh -c true",

@@ -17,6 +17,8 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before there is a second thread. Pulls of any image take a bounded amount of memory, and give it back.
+    sys::memory::bound_heap();
     let cli = cli::Cli::parse();
     let debug = cli.debug;
     match start(cli) {

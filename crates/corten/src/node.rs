@@ -6,6 +6,7 @@ use engine::{Engine, EngineConfig, Parts};
 use images::{Images, ImagesConfig};
 use monitor::ShimProgram;
 use network::{Network, NetworkConfig};
+use proxy_snapshotter::{Proxy, ProxyConfig};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub async fn open(config: &Config, default_network: bool) -> Result<Node> {
         cgroup_root: cgroup_root(&config.state),
         seccomp_root: "/var/lib/kubelet/seccomp".into(),
         volumes: config.root.join("volumes"),
+        writable_quota: config.snapshots.writable_quota,
     };
     let engine = Engine::open(engine_config, parts).await?;
     Ok(Node { engine, _locks: locks })
@@ -50,13 +52,43 @@ fn parts(config: &Config, default_network: bool) -> Result<Parts> {
     let snapshots = config.root.join("snapshots");
     let snapshotter = match config.snapshots.snapshotter {
         Snapshotter::Auto => snapshots::open_auto(&snapshots)?,
-        Snapshotter::Overlayfs | Snapshotter::Native => {
-            snapshots::open(config.snapshots.snapshotter.name(), &snapshots)?
+        Snapshotter::Proxy => {
+            let proxy = &config.snapshots.proxy;
+            let proxied = ProxyConfig {
+                address: proxy.address.clone().unwrap_or_default(),
+                snapshotter: proxy.snapshotter.clone(),
+            };
+            Arc::new(Proxy::open(&snapshots, proxied)?)
         }
+        named => snapshots::open(named.name(), &snapshots)?,
     };
+    if config.snapshots.writable_quota.is_some() && !matches!(snapshotter.name(), "overlayfs" | "erofs") {
+        return Err(Error::invalid(format!(
+            "snapshots.writable_quota: the snapshotter {} cannot bound a writable layer; take overlayfs or erofs, or 0",
+            snapshotter.name()
+        )));
+    }
     let meta = Arc::new(Meta::open(&config.root.join("meta.redb"))?);
     let images = ImagesConfig {
         registry_config_path: Some(config.registry.config_path.clone()),
+        registries_conf: config.registry.registries_conf.clone(),
+        max_downloads: config.registry.max_concurrent_downloads,
+        timeouts: images::Timeouts {
+            headers: config.registry.progress_timeout,
+            idle: config.registry.progress_timeout,
+            ..images::Timeouts::default()
+        },
+        discard_unpacked_layers: config.images.discard_unpacked,
+        pinned: config.images.pinned.clone(),
+        min_free: config.images.min_free,
+        unpack: layers::UnpackLimits {
+            max_bytes: config.images.max_layer_bytes,
+            max_ratio: config.images.max_layer_ratio,
+            ..layers::UnpackLimits::DEFAULT
+        },
+        max_image_bytes: config.images.max_image_bytes,
+        policy: config.images.policy.clone(),
+        decryption_keys: Some(config.images.decryption_keys.clone()),
         ..ImagesConfig::new(&config.root)
     };
     let network = &config.network;

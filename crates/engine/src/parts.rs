@@ -24,6 +24,8 @@ pub struct EngineConfig {
     pub seccomp_root: PathBuf,
     /// Where volumes that an image asks for are kept: below the writable layers, gone with the container.
     pub volumes: PathBuf,
+    /// The most bytes that the writable layer of one container takes.
+    pub writable_quota: Option<u64>,
 }
 
 /// The subsystems.

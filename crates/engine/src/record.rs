@@ -109,6 +109,9 @@ pub(crate) struct ContainerRecord {
     pub image_ref: String,
     /// The layers of its root, bottom first: they stay even where the image's record does not.
     pub chain: Vec<Digest>,
+    /// The layers of the images that it mounts, likewise.
+    #[serde(default)]
+    pub mounted: Vec<Vec<Digest>>,
     pub resources: Resources,
     pub device_rules: Vec<spec::DeviceRule>,
     pub user: Option<ResolvedUser>,

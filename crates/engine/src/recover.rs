@@ -77,6 +77,7 @@ fn load(shared: &Arc<Shared>, path: &Path) -> Result<Option<Arc<Pod>>> {
         let Ok(id) = ContainerId::parse(id) else { continue };
         let Some(record) = folder.read::<ContainerRecord>(&container_name(&id))? else { continue };
         shared.parts.images.hold_layers(id.as_str(), record.chain.clone());
+        shared.parts.images.hold_volume_layers(id.as_str(), &record.mounted);
         shared.registry.add_container(Arc::new(Container::new(
             pod.clone(),
             record,

@@ -2,6 +2,7 @@
 //! It answers lists without touching the disk; what it holds is written to the metadata by its caller.
 
 use crate::image::ImageRecord;
+use crate::pinned::Pinned;
 use snapshots::{ChainId, Usage};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -17,11 +18,14 @@ pub(crate) struct LayerRecord {
     pub bytes: u64,
     /// Inodes.
     pub inodes: u64,
+    /// A check found that it is not what its archive makes; nobody is to build on it.
+    #[serde(default)]
+    pub damaged: bool,
 }
 
 impl From<Usage> for LayerRecord {
     fn from(usage: Usage) -> Self {
-        Self { bytes: usage.bytes, inodes: usage.inodes }
+        Self { bytes: usage.bytes, inodes: usage.inodes, damaged: false }
     }
 }
 
@@ -35,14 +39,25 @@ pub(crate) struct Index {
     pub layers: HashMap<ChainId, LayerRecord>,
     /// The blobs that are in place, and the bytes that each occupies.
     pub blobs: HashMap<Digest, u64>,
-    holds: HashMap<String, Vec<ChainId>>,
-    pins: HashMap<u64, Pins>,
-    next_pin: u64,
+    /// What the next removal is allowed to do depends on these three.
+    holds: HashMap<String, Hold>,
+    leases: HashMap<u64, Needed>,
+    removing: Needed,
+    next_lease: u64,
+    pinned: Pinned,
 }
 
-/// What a running pull needs.
+/// What a container holds.
+#[derive(Debug)]
+struct Hold {
+    /// Known where the image was recorded when it took hold.
+    image: Option<Digest>,
+    layers: Vec<ChainId>,
+}
+
+/// Layers and blobs.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Pins {
+pub(crate) struct Needed {
     pub layers: HashSet<ChainId>,
     pub blobs: HashSet<Digest>,
 }
@@ -103,7 +118,6 @@ impl Index {
             merge(&mut new.names, &old.names);
             merge(&mut new.digests, &old.digests);
             merge(&mut new.blobs, &old.blobs);
-            new.pinned |= old.pinned;
         }
         for name in &new.names {
             let Some(owner) = self.names.get(name).filter(|owner| **owner != new.id) else { continue };
@@ -125,7 +139,9 @@ impl Index {
 
     /// Takes records in, replacing those of the same id.
     pub(crate) fn insert(&mut self, records: Vec<ImageRecord>) {
-        for record in records {
+        for mut record in records {
+            // What the configuration says now counts, not what it said when the image was recorded.
+            record.pinned = self.pinned.has(&record);
             let id = record.id.clone();
             self.names.retain(|_, owner| *owner != id);
             for name in record.names.iter().chain(&record.digests) {
@@ -141,48 +157,152 @@ impl Index {
         self.images.remove(id);
     }
 
-    pub(crate) fn hold(&mut self, container: &str, layers: Vec<ChainId>) {
-        self.holds.insert(container.to_owned(), layers);
+    /// Says which images are pinned, of those that are known and of those to come.
+    pub(crate) fn pin(&mut self, pinned: Pinned) {
+        self.pinned = pinned;
+        let all: Vec<ImageRecord> = self.images.values().map(|image| ImageRecord::clone(image)).collect();
+        self.insert(all);
     }
 
-    pub(crate) fn release(&mut self, container: &str) {
-        self.holds.remove(container);
+    /// What a container is made from. Where only the layers are known, every image of the same layers counts as used.
+    pub(crate) fn hold(&mut self, container: &str, image: Option<Digest>, layers: Vec<ChainId>) {
+        self.holds.insert(container.to_owned(), Hold { image, layers });
     }
 
-    /// Registers a running pull; see [`Index::pins`].
-    pub(crate) fn pin(&mut self) -> u64 {
-        self.next_pin += 1;
-        self.pins.insert(self.next_pin, Pins::default());
-        self.next_pin
+    /// Whether a container was made from this image.
+    fn in_use(&self, image: &ImageRecord) -> bool {
+        self.holds.values().any(|hold| match &hold.image {
+            Some(id) => *id == image.id,
+            None => hold.layers == image.chain,
+        })
     }
 
-    /// What the pull `pin` needs; empty where it is over.
-    pub(crate) fn pins(&mut self, pin: u64) -> Option<&mut Pins> {
-        self.pins.get_mut(&pin)
+    /// The images that no container uses and that are not pinned.
+    pub(crate) fn unused(&self) -> Vec<Arc<ImageRecord>> {
+        self.images.values().filter(|image| !image.pinned && !self.in_use(image)).cloned().collect()
     }
 
-    pub(crate) fn unpin(&mut self, pin: u64) {
-        self.pins.remove(&pin);
+    /// Forgets an image, unless it is used, pinned or gone.
+    pub(crate) fn remove_unused(&mut self, id: &Digest) -> bool {
+        let unused = self.images.get(id).is_some_and(|image| !image.pinned && !self.in_use(image));
+        if unused {
+            self.remove(id);
+        }
+        unused
+    }
+
+    /// The containers that hold a layer.
+    pub(crate) fn holders(&self, layer: &ChainId) -> Vec<String> {
+        let holds = self.holds.iter().filter(|(_, hold)| hold.layers.contains(layer));
+        // A volume's hold is named after its container, with a number behind a slash.
+        let mut all: Vec<String> =
+            holds.map(|(of, _)| of.split('/').next().unwrap_or(of).to_owned()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Whether a container holds something.
+    pub(crate) fn holds(&self, container: &str) -> bool {
+        self.holds.contains_key(container)
+    }
+
+    /// False where the container held nothing.
+    pub(crate) fn release(&mut self, container: &str) -> bool {
+        let volumes = format!("{container}/");
+        self.holds.retain(|of, _| !of.starts_with(&volumes));
+        self.holds.remove(container).is_some()
+    }
+
+    /// Registers running work; see [`crate::lease::Lease`].
+    pub(crate) fn open_lease(&mut self) -> u64 {
+        self.next_lease += 1;
+        self.leases.insert(self.next_lease, Needed::default());
+        self.next_lease
+    }
+
+    /// Adds to what the lease `id` keeps.
+    pub(crate) fn extend_lease(
+        &mut self,
+        id: u64,
+        layers: impl IntoIterator<Item = ChainId>,
+        blobs: impl IntoIterator<Item = Digest>,
+    ) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.layers.extend(layers);
+            lease.blobs.extend(blobs);
+        }
+    }
+
+    pub(crate) fn close_lease(&mut self, id: u64) {
+        self.leases.remove(&id);
+    }
+
+    /// Whether something that the lease `id` keeps is being removed at this moment.
+    pub(crate) fn lease_meets_removal(&self, id: u64) -> bool {
+        self.leases.get(&id).is_some_and(|lease| {
+            !lease.layers.is_disjoint(&self.removing.layers) || !lease.blobs.is_disjoint(&self.removing.blobs)
+        })
+    }
+
+    /// Says that a layer is removed from now on, unless somebody needs it.
+    pub(crate) fn condemn_layer(&mut self, layer: &ChainId) -> bool {
+        let free = !self.needs_layer(layer);
+        if free {
+            self.removing.layers.insert(layer.clone());
+        }
+        free
+    }
+
+    /// Says that a blob is removed from now on, unless somebody needs it.
+    pub(crate) fn condemn_blob(&mut self, blob: &Digest) -> bool {
+        let free = !self.needs_blob(blob);
+        if free {
+            self.removing.blobs.insert(blob.clone());
+        }
+        free
+    }
+
+    /// The removal of a layer is over; where it succeeded, it is not there any more.
+    pub(crate) fn layer_removed(&mut self, layer: &ChainId, gone: bool) {
+        self.removing.layers.remove(layer);
+        if gone {
+            self.layers.remove(layer);
+        }
+    }
+
+    /// The removal of a blob is over; where it succeeded, it is not there any more.
+    pub(crate) fn blob_removed(&mut self, blob: &Digest, gone: bool) {
+        self.removing.blobs.remove(blob);
+        if gone {
+            self.blobs.remove(blob);
+        }
     }
 
     /// Whether somebody needs this layer.
     pub(crate) fn needs_layer(&self, layer: &ChainId) -> bool {
         self.images.values().any(|image| image.chain.contains(layer))
-            || self.holds.values().flatten().any(|held| held == layer)
-            || self.pins.values().any(|pins| pins.layers.contains(layer))
+            || self.holds.values().any(|hold| hold.layers.contains(layer))
+            || self.leases.values().any(|lease| lease.layers.contains(layer))
+    }
+
+    /// Whether somebody needs this blob.
+    pub(crate) fn needs_blob(&self, blob: &Digest) -> bool {
+        self.images.values().any(|image| image.blobs.contains(blob))
+            || self.leases.values().any(|lease| lease.blobs.contains(blob))
     }
 
     /// The layers and blobs that somebody needs.
-    pub(crate) fn needed(&self) -> Pins {
-        let mut needed = Pins::default();
+    pub(crate) fn needed(&self) -> Needed {
+        let mut needed = Needed::default();
         for image in self.images.values() {
             needed.layers.extend(image.chain.iter().cloned());
             needed.blobs.extend(image.blobs.iter().cloned());
         }
-        needed.layers.extend(self.holds.values().flatten().cloned());
-        for pins in self.pins.values() {
-            needed.layers.extend(pins.layers.iter().cloned());
-            needed.blobs.extend(pins.blobs.iter().cloned());
+        needed.layers.extend(self.holds.values().flat_map(|hold| &hold.layers).cloned());
+        for lease in self.leases.values() {
+            needed.layers.extend(lease.layers.iter().cloned());
+            needed.blobs.extend(lease.blobs.iter().cloned());
         }
         needed
     }
@@ -277,20 +397,57 @@ mod tests {
     }
 
     #[test]
-    fn images_containers_and_pulls_keep_what_they_need() {
+    fn images_containers_and_leases_keep_what_they_need() {
         let mut index = with(&[record("ab", &["h.io/a:1"], &[])]);
-        index.hold("c1", vec![digest("11")]);
-        let pin = index.pin();
-        index.pins(pin).expect("registered").layers.insert(digest("22"));
-        index.pins(pin).expect("registered").blobs.insert(digest("33"));
+        index.hold("c1", None, vec![digest("11")]);
+        let lease = index.open_lease();
+        index.extend_lease(lease, [digest("22")], [digest("33")]);
         let needed = index.needed();
         assert_eq!(needed.layers, HashSet::from([digest("ab"), digest("11"), digest("22")]));
         assert_eq!(needed.blobs, HashSet::from([digest("ab"), digest("33")]));
         assert!(["ab", "11", "22"].iter().all(|l| index.needs_layer(&digest(l))));
         assert!(!index.needs_layer(&digest("33")));
+        assert!(index.needs_blob(&digest("33")) && !index.needs_blob(&digest("22")));
         index.remove(&digest("ab"));
         index.release("c1");
-        index.unpin(pin);
+        index.close_lease(lease);
         assert!(index.needed().layers.is_empty() && index.find("h.io/a:1").is_none());
+    }
+
+    #[test]
+    fn an_image_is_unused_when_no_container_was_made_from_it_and_it_is_not_pinned() {
+        let mut index = with(&[
+            record("ab", &["h.io/a:1"], &[]),
+            record("cd", &["h.io/b:1"], &[]),
+            record("ef", &[], &[]),
+        ]);
+        let unused = |index: &Index| index.unused().iter().map(|i| i.id.clone()).collect::<Vec<_>>();
+        assert_eq!(unused(&index).len(), 3);
+        index.hold("c1", Some(digest("ab")), vec![digest("ab")]);
+        index.hold("c2", None, vec![digest("ef")]);
+        assert_eq!(unused(&index), [digest("cd")]);
+        index.pin(Pinned::parse(&["h.io/b*"]).expect("pattern"));
+        assert!(unused(&index).is_empty() && index.by_id(&digest("cd")).expect("there").pinned);
+        assert!(!index.remove_unused(&digest("cd")) && !index.remove_unused(&digest("ab")));
+        index.release("c2");
+        assert!(index.remove_unused(&digest("ef")) && !index.remove_unused(&digest("ef")));
+        index.pin(Pinned::default());
+        assert_eq!(unused(&index), [digest("cd")]);
+        assert_eq!(index.holders(&digest("ab")), ["c1"]);
+    }
+
+    #[test]
+    fn what_is_being_removed_is_known_to_a_lease_until_it_is_gone() {
+        let mut index = with(&[record("ab", &["h.io/a:1"], &[])]);
+        assert!(!index.condemn_layer(&digest("ab")), "an image has it");
+        assert!(index.condemn_layer(&digest("11")) && index.condemn_blob(&digest("22")));
+        let lease = index.open_lease();
+        index.extend_lease(lease, [digest("11")], [digest("22")]);
+        assert!(index.lease_meets_removal(lease));
+        index.layer_removed(&digest("11"), true);
+        assert!(index.lease_meets_removal(lease));
+        index.blob_removed(&digest("22"), false);
+        assert!(!index.lease_meets_removal(lease));
+        assert!(!index.condemn_layer(&digest("11")) && !index.condemn_blob(&digest("22")), "leased");
     }
 }

@@ -8,30 +8,54 @@
 //! The way of a pull: [`Images::pull`] → `pull` (the steps) → `registry` (the network) and `pull::layer`
 //! (hash and unpack at once) → the snapshotter → `Inner::record` (one transaction).
 
+mod check;
 mod collect;
+#[doc(hidden)]
+pub mod fuzzing;
 mod image;
 mod index;
+mod lease;
 mod manifest;
+mod names;
+mod pinned;
 mod platform;
 mod progress;
+mod prune;
 mod pull;
+mod reserve;
+mod space;
+mod transfer;
+mod unsynced;
 
+pub use check::{CheckEvent, CheckReport, Checked, Damage, Damaged};
 pub use image::{ImageConfig, ImageRecord};
+pub use pinned::Pinned;
 pub use platform::Platform;
 pub use progress::{LayerState, Progress, ProgressSender};
+pub use prune::Pruned;
 pub use registry::{Auth, Timeouts};
 pub use snapshots::ChainId;
+pub use space::{FsInfo, Usage};
+pub use transfer::{
+    ArchiveFormat, BlobDetails, Exported, ImageDetails, ImportOptions, Imported, Incoming, LayerDetails,
+    PackConfig, PackOptions, PushProgress, PushSender, PushState, Pushed, StoredLayer, broken_off,
+};
 
+use collect::{Collector, When};
 use content::Content;
 use index::{Index, LayerRecord};
 use pull::flight::Flights;
-use registry::Transport;
+use registry::{RegistriesConf, Transport};
+use reserve::Reserve;
 use snapshots::Snapshotter;
+use space::Measured;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 use store::meta::{Meta, Table};
 use types::{Digest, Error, ErrorKind, Reference, Result};
+use unsynced::Unsynced;
 
 /// How images are got and kept.
 #[derive(Debug, Clone)]
@@ -48,6 +72,24 @@ pub struct ImagesConfig {
     pub discard_unpacked_layers: bool,
     /// Limits of waiting for registries.
     pub timeouts: Timeouts,
+    /// Blobs that are fetched at the same time, by all pulls together.
+    pub max_downloads: usize,
+    /// A `registries.conf`, as CRI-O's.
+    pub registries_conf: Option<PathBuf>,
+    /// Which images may be used at all, as containers-policy.json(5); without it, all.
+    pub policy: Option<PathBuf>,
+    /// A folder of private keys (PEM) that open encrypted layers.
+    pub decryption_keys: Option<PathBuf>,
+    /// What work left that ended without an image is kept for this long, for the next attempt.
+    pub collect_after: Duration,
+    /// Images that are kept whatever happens, unless somebody names them for removal.
+    pub pinned: Pinned,
+    /// Bytes that stay free in the root's file system: what would need them is refused. 0: nothing is.
+    pub min_free: u64,
+    /// Bounds of each layer that is unpacked; its reserve is `min_free`, its budget that of the image.
+    pub unpack: layers::UnpackLimits,
+    /// Bytes that all layers of one image may unpack to.
+    pub max_image_bytes: u64,
 }
 
 impl ImagesConfig {
@@ -60,25 +102,27 @@ impl ImagesConfig {
             max_concurrent_downloads: 4,
             discard_unpacked_layers: false,
             timeouts: Timeouts::default(),
+            max_downloads: 8,
+            registries_conf: None,
+            policy: None,
+            decryption_keys: None,
+            collect_after: Duration::from_secs(45),
+            pinned: Pinned::default(),
+            min_free: 0,
+            unpack: layers::UnpackLimits::DEFAULT,
+            max_image_bytes: 256 << 30,
         }
+    }
+
+    /// The bounds of one image's layers.
+    pub(crate) fn unpack_limits(&self) -> layers::UnpackLimits {
+        let budget = Some(layers::Budget::new(self.max_image_bytes));
+        layers::UnpackLimits { reserve: self.min_free, budget, ..self.unpack.clone() }
     }
 
     pub(crate) fn keeps_layers(&self) -> bool {
         !self.discard_unpacked_layers
     }
-}
-
-/// Space that images take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FsInfo {
-    /// The folder whose file system holds them.
-    pub mountpoint: PathBuf,
-    /// Bytes of blobs and unpacked layers.
-    pub used_bytes: u64,
-    /// Inodes of them.
-    pub inodes_used: u64,
-    /// When this was true, in nanoseconds since 1970.
-    pub timestamp: i64,
 }
 
 /// The images of this node. Cheap to clone; all clones are one.
@@ -95,10 +139,19 @@ pub(crate) struct Inner {
     pub config: ImagesConfig,
     pub meta: Arc<Meta>,
     pub snapshotter: Arc<dyn Snapshotter>,
-    pub content: Content,
+    pub content: Arc<Content>,
+    /// What is recorded and not on the disk yet.
+    pub unsynced: Arc<Unsynced>,
     pub transport: Arc<Transport>,
-    /// Held while something is removed, and while a running pull says what must not be.
-    pub collecting: Arc<tokio::sync::Mutex<()>>,
+    /// When the next collection is due.
+    pub collector: Arc<Collector>,
+    /// Space that stays free.
+    pub reserve: Reserve,
+    measured: Measured,
+    /// Held by a collection: there is one at a time.
+    collecting: Mutex<()>,
+    /// Told after each removal of a layer or blob, for leases that wait for its end.
+    removed: tokio::sync::Notify,
     index: Mutex<Index>,
     /// Held, on blocking threads only, from reading the index to writing it and the metadata.
     recording: Mutex<()>,
@@ -110,21 +163,48 @@ impl Images {
     /// Opens the images below `config.root`: what is recorded is checked against what is there, and what was
     /// being written when the last process ended is removed. Blocks on the disk; needs no runtime.
     pub fn open(config: ImagesConfig, meta: Arc<Meta>, snapshotter: Arc<dyn Snapshotter>) -> Result<Images> {
-        let content = Content::open(&config.root.join("content"))?;
-        let index = load(&meta, &content, snapshotter.as_ref())?;
-        let transport = Arc::new(Transport::new(config.timeouts));
-        Ok(Images(Arc::new(Inner {
-            config,
+        Self::open_with_boot(config, meta, snapshotter, &unsynced::boot()?)
+    }
+
+    /// As [`Images::open`], in a boot that the caller names; for tests of power cuts.
+    #[doc(hidden)]
+    pub fn open_with_boot(
+        config: ImagesConfig,
+        meta: Arc<Meta>,
+        snapshotter: Arc<dyn Snapshotter>,
+        boot: &str,
+    ) -> Result<Images> {
+        let rows = unsynced::at_open(&meta, boot)?;
+        let content = Arc::new(Content::open(&config.root.join("content"))?);
+        let unsynced = Unsynced::new(boot.to_owned(), content.clone(), snapshotter.clone(), rows);
+        let mut index = load(&meta, &content, snapshotter.as_ref())?;
+        index.pin(config.pinned.clone());
+        let names = config.registries_conf.as_ref().map(|path| Arc::new(RegistriesConf::new(path)));
+        let transport = Transport::new(config.timeouts)
+            .max_concurrent_downloads(config.max_downloads)
+            .registries_conf(names);
+        let transport = Arc::new(transport);
+        let collector = Collector::new(config.collect_after);
+        let inner = Arc::new(Inner {
             meta,
             snapshotter,
             content,
+            unsynced,
             transport,
-            collecting: Arc::default(),
+            collector: collector.clone(),
+            reserve: Reserve::new(&config.root, config.min_free),
+            measured: Measured::default(),
+            collecting: Mutex::default(),
+            removed: tokio::sync::Notify::new(),
             index: Mutex::new(index),
             recording: Mutex::default(),
             flights: Flights::default(),
             layer_turns: Mutex::default(),
-        })))
+            config,
+        });
+        collector.start(Arc::downgrade(&inner))?;
+        inner.unsynced.wake(&inner.meta);
+        Ok(Images(inner))
     }
 
     /// Pulls an image. A pull of the same reference with the same credentials that runs already is joined.
@@ -153,7 +233,8 @@ impl Images {
     /// The image that `name` means: a reference in any spelling, an image id with or without `sha256:`, or
     /// the beginning of exactly one id.
     pub fn find(&self, name: &str) -> Option<Arc<ImageRecord>> {
-        self.0.index().find(name)
+        let name = self.known_name(name);
+        self.0.index().find(&name)
     }
 
     /// Removes the image that `name` means, with all its names, and what only it needed. One that is gone
@@ -170,27 +251,50 @@ impl Images {
 
     /// Keeps the image's layers for a container, whatever happens to the image. Only in memory.
     pub fn hold(&self, container: &str, image: &ImageRecord) {
-        self.hold_layers(container, image.chain.clone());
+        self.0.index().hold(container, Some(image.id.clone()), image.chain.clone());
     }
 
     /// Finds the image as [`Images::find`] does, and holds it as [`Images::hold`] does, in one step: no removal
     /// comes in between. `None`, and nothing held, where no image is recorded under that name.
     pub fn hold_image(&self, container: &str, name_or_id: &str) -> Option<Arc<ImageRecord>> {
+        let name = self.known_name(name_or_id);
         let mut index = self.0.index();
-        let image = index.find(name_or_id)?;
-        index.hold(container, image.chain.clone());
+        let image = index.find(&name)?;
+        index.hold(container, Some(image.id.clone()), image.chain.clone());
         Some(image)
+    }
+
+    /// As [`Images::hold_image`] for the images that a container mounts: all are held, or none; then the first that is
+    /// not there is given back. They are released with the container's own.
+    pub fn hold_volumes(&self, container: &str, names: &[String]) -> Result<Vec<Arc<ImageRecord>>, String> {
+        let mut index = self.0.index();
+        let find = |name: &String| index.find(name).ok_or_else(|| name.clone());
+        let images = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        for (number, image) in images.iter().enumerate() {
+            index.hold(&format!("{container}/{number}"), Some(image.id.clone()), image.chain.clone());
+        }
+        Ok(images)
+    }
+
+    /// As [`Images::hold_volumes`], at recovery: the layers are known, the images need not be recorded any more.
+    pub fn hold_volume_layers(&self, container: &str, volumes: &[Vec<ChainId>]) {
+        let mut index = self.0.index();
+        for (number, layers) in volumes.iter().enumerate() {
+            index.hold(&format!("{container}/{number}"), None, layers.clone());
+        }
     }
 
     /// As [`Images::hold`], for a container whose image is not recorded any more: at recovery the engine
     /// knows the layers, not the image.
     pub fn hold_layers(&self, container: &str, layers: Vec<ChainId>) {
-        self.0.index().hold(container, layers);
+        self.0.index().hold(container, None, layers);
     }
 
-    /// The container needs its layers no more. The next collection takes what nobody needs.
+    /// The container needs its layers no more. What nobody else needs is collected soon.
     pub fn release(&self, container: &str) {
-        self.0.index().release(container);
+        if self.0.index().release(container) {
+            self.0.collector.wake(When::Soon);
+        }
     }
 
     /// The layers of an image, topmost first, as a snapshotter takes them.
@@ -198,23 +302,25 @@ impl Images {
         image.chain.iter().rev().cloned().collect()
     }
 
-    /// Space that images take, from memory.
-    pub fn fs_info(&self) -> Result<FsInfo> {
-        let index = self.0.index();
-        let layers = index.layers.values();
-        let (bytes, inodes) = layers.fold((0u64, 0u64), |(b, i), l| (b + l.bytes, i + l.inodes));
-        Ok(FsInfo {
-            mountpoint: self.0.config.root.clone(),
-            used_bytes: bytes + index.blobs.values().sum::<u64>(),
-            inodes_used: inodes + index.blobs.len() as u64,
-            timestamp: types::time::now_nanos(),
-        })
-    }
-
-    /// Removes layers and blobs that no image, no holding container and no running pull needs. Called by
-    /// [`Images::remove`]; at start the engine calls it, once it has held for every container it recovered.
+    /// Removes layers and blobs that no image, no holding container and no running work needs. Called by
+    /// [`Images::remove`]; at start the engine calls it, once it has held for every container it recovered. From
+    /// the first call on, collections run by themselves, too.
     pub async fn collect(&self) -> Result<()> {
+        self.0.collector.arm();
         collect::run(self.0.clone()).await
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("root", &self.config.root).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.collector.close();
+        self.unsynced.close();
     }
 }
 
@@ -272,8 +378,10 @@ impl Inner {
         self.meta.batch(|tx| {
             planned.iter().try_for_each(|image| tx.put(Table::Images, image.id.as_str(), image))?;
             layers.iter().try_for_each(|(layer, usage)| tx.put(Table::Layers, layer.as_str(), usage))?;
-            blobs.iter().try_for_each(|(blob, bytes)| tx.put(Table::Blobs, blob.as_str(), bytes))
+            blobs.iter().try_for_each(|(blob, bytes)| tx.put(Table::Blobs, blob.as_str(), bytes))?;
+            self.unsynced.note(tx, &planned)
         })?;
+        self.unsynced.wake(&self.meta);
         let mut index = self.index();
         index.insert(planned);
         index.layers.extend(layers.iter().cloned());
@@ -305,7 +413,22 @@ impl Inner {
 /// Reads the records, and makes them agree with the disk.
 fn load(meta: &Meta, content: &Content, snapshotter: &dyn Snapshotter) -> Result<Index> {
     let mut index = Index::default();
-    let there: HashSet<ChainId> = snapshotter.layers()?.into_iter().collect();
+    let (mut layers, unreadable_layers) = meta.scan_readable::<LayerRecord>(Table::Layers)?;
+    let recorded: HashSet<&str> = layers
+        .iter()
+        .map(|(k, _)| k.as_str())
+        .chain(unreadable_layers.iter().map(|(k, _)| k.as_str()))
+        .collect();
+    let mut there: HashSet<ChainId> = HashSet::new();
+    for layer in snapshotter.layers()? {
+        if recorded.contains(layer.as_str()) {
+            there.insert(layer);
+        } else if let Err(error) = snapshotter.remove_layer(&layer) {
+            // The pull that made it did not end, or the machine stopped before it was synced.
+            tracing::warn!(%layer, error = %error.chain(), "an unrecorded layer could not be removed; the next collection tries again");
+        }
+    }
+    drop(recorded);
     let (mut broken, mut gone) = (Vec::new(), Vec::new());
     let (images, unreadable) = meta.scan_readable::<ImageRecord>(Table::Images)?;
     warn_unreadable(&unreadable, "it has to be pulled again");
@@ -320,10 +443,9 @@ fn load(meta: &Meta, content: &Content, snapshotter: &dyn Snapshotter) -> Result
         }
     }
     // What these two tables say can be measured again, where the thing itself is there.
-    let (mut layers, unreadable) = meta.scan_readable::<LayerRecord>(Table::Layers)?;
-    warn_unreadable(&unreadable, "the layer is measured again");
+    warn_unreadable(&unreadable_layers, "the layer is measured again");
     let mut measured: Vec<(String, LayerRecord)> = Vec::new();
-    for (key, _) in unreadable {
+    for (key, _) in unreadable_layers {
         let found = there.iter().find(|layer| layer.as_str() == key);
         match found.and_then(|layer| snapshotter.layer_usage(layer).ok()) {
             Some(usage) => measured.push((key, usage.into())),
@@ -347,6 +469,15 @@ fn load(meta: &Meta, content: &Content, snapshotter: &dyn Snapshotter) -> Result
             content.remove(&blob)?;
         }
     }
+    // A blob that an image has and the disk lost stays recorded: a check names it, and the next pull brings it.
+    recorded.retain(|key| match Digest::parse(key) {
+        Ok(blob) if index.needs_blob(&blob) => {
+            tracing::warn!(%blob, "a recorded blob is not there; `corten images check --repair` fetches it again");
+            index.blobs.insert(blob, 0);
+            false
+        }
+        _ => true,
+    });
     let names: HashSet<&str> = there.iter().map(Digest::as_str).collect();
     gone.extend(layers.iter().map(|(k, _)| k.clone()).filter(|k| !names.contains(k.as_str())));
     let nothing_gone = broken.is_empty() && recorded.is_empty() && gone.is_empty();

@@ -36,12 +36,21 @@ pub enum Table {
     Containers,
     /// Facts of the node itself, by name.
     Node,
+    /// What was recorded before it was synced, by a running number.
+    Unsynced,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 6] =
-        [Table::Images, Table::Blobs, Table::Layers, Table::Pods, Table::Containers, Table::Node];
+    pub const ALL: [Table; 7] = [
+        Table::Images,
+        Table::Blobs,
+        Table::Layers,
+        Table::Pods,
+        Table::Containers,
+        Table::Node,
+        Table::Unsynced,
+    ];
 
     /// Its name in the file.
     pub const fn name(self) -> &'static str {
@@ -52,6 +61,7 @@ impl Table {
             Table::Pods => "pods",
             Table::Containers => "containers",
             Table::Node => "node",
+            Table::Unsynced => "unsynced",
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod containerd;
 mod corten;
+mod images;
 mod oci;
 
 use crate::build::{Profile, build};
@@ -19,11 +20,14 @@ use test_support::{TempRoot, image, serve_oci};
 /// How long a daemon may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The command; `oci` measures the OCI runtimes instead ([`oci`]). Further arguments go to `corten bench`; `--only-corten` and `--only-containerd` leave one
+/// The command; `oci` measures the OCI runtimes instead ([`oci`]), `images` pulls ([`images`]). Further arguments go to `corten bench`; `--only-corten` and `--only-containerd` leave one
 /// out, `--no-build` takes what is in target/dist.
 pub fn command(arguments: &[&str]) -> Result<(), String> {
     if let Some((&"oci", rest)) = arguments.split_first() {
         return oci::command(rest);
+    }
+    if let Some((&"images", rest)) = arguments.split_first() {
+        return images::command(rest);
     }
     let flag = |name: &str| arguments.contains(&name);
     let ours = !flag("--only-containerd");

@@ -55,7 +55,7 @@ const NEVER: &[(&str, &str, &str)] = &[
 ];
 
 /// Crates that stand beside the layers: nothing that is released uses them.
-const ASIDE: &[&str] = &["test-support", "e2e", "oci", "oci-clients", "xtask", "hello-web"];
+const ASIDE: &[&str] = &["test-support", "e2e", "oci", "oci-clients", "fuzz", "xtask", "hello-web"];
 
 /// Crates above layer 1 that must do without an async runtime.
 const SYNCHRONOUS: &[&str] = &["shim", "oci-cli", "layers", "snapshots", "spec", "trust"];

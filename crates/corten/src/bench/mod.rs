@@ -4,6 +4,7 @@
 //! and leaves no pod behind: not after a failure and not after Ctrl-C.
 
 mod clean;
+mod images;
 mod memory;
 mod phases;
 mod report;
@@ -15,7 +16,10 @@ use std::path::{Path, PathBuf};
 
 /// What is measured, and how it is shown.
 #[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
     /// A second endpoint: both do the same work in turns, and the ratios are printed
     #[arg(long, value_name = "ENDPOINT")]
     pub vs: Option<PathBuf>,
@@ -49,6 +53,13 @@ pub struct Arguments {
     /// Print a Markdown table
     #[arg(long)]
     pub markdown: bool,
+}
+
+/// Something else than pods.
+#[derive(Debug, Clone, clap::Subcommand)]
+enum What {
+    /// Time pulls of images
+    Images(images::Arguments),
 }
 
 /// Why nothing could be measured.
@@ -85,6 +96,9 @@ pub enum Error {
 ///
 /// `endpoint` is the path of a CRI socket. Progress goes to standard error.
 pub async fn run(endpoint: &Path, arguments: &Arguments) -> Result<String, Error> {
+    if let Some(What::Images(arguments)) = &arguments.what {
+        return images::run(endpoint, arguments).await;
+    }
     let logs = work::Logs::new()?;
     let mut targets = vec![target::Target::connect(endpoint).await?];
     if let Some(other) = &arguments.vs {

@@ -7,9 +7,13 @@ use serde_json::{Value, json};
 
 /// For a terminal.
 pub fn text(targets: &[Target]) -> String {
+    text_of(&heading(targets), rows(targets))
+}
+
+/// A table below a heading; the first row is the header.
+pub fn text_of(heading: &str, rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
-    let rows = rows(targets);
     table.set_header(rows.first().cloned().unwrap_or_default());
     rows.into_iter().skip(1).for_each(|row| {
         table.add_row(row);
@@ -17,15 +21,19 @@ pub fn text(targets: &[Target]) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(comfy_table::CellAlignment::Right);
     }
-    format!("{}\n{table}\n", heading(targets))
+    format!("{heading}\n{table}\n")
 }
 
 /// For a document.
 pub fn markdown(targets: &[Target]) -> String {
-    let rows = rows(targets);
+    markdown_of(&heading(targets), &rows(targets))
+}
+
+/// As [`text_of`], in Markdown.
+pub fn markdown_of(heading: &str, rows: &[Vec<String>]) -> String {
     let width = rows.first().map_or(0, Vec::len);
     let line = |row: &Vec<String>| format!("| {} |\n", row.join(" | "));
-    let mut out = format!("{}\n\n", heading(targets));
+    let mut out = format!("{heading}\n\n");
     for (index, row) in rows.iter().enumerate() {
         out.push_str(&line(row));
         if index == 0 {

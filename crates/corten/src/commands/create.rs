@@ -40,7 +40,7 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
     if args.with_pull {
         let name = image.image.clone();
         let spinner = Spinner::new(&format!("pulling {name}"));
-        let auth = args.credentials.config()?;
+        let auth = args.credentials.for_image(&name)?;
         let request = PullImageRequest { image: Some(image), auth, sandbox_config: Some(sandbox.clone()) };
         client.images.pull_image(request).await.map_err(|status| failed(&format!("pull {name}"), &status))?;
         drop(spinner);

@@ -12,9 +12,11 @@ pub mod inspect;
 pub mod inspecti;
 pub mod inspectp;
 pub mod logs;
+pub mod pack;
 pub mod pods;
 pub mod ps;
 pub mod pull;
+pub mod push;
 pub mod reopen_log;
 pub mod rm;
 pub mod rmi;
@@ -24,6 +26,7 @@ pub mod runp;
 pub mod start;
 pub mod stop;
 pub mod stopp;
+pub mod upload;
 pub mod version;
 
 mod run_output;
@@ -117,6 +120,8 @@ async fn verb(command: Command, context: &Context) -> Result<ExitCode> {
         Command::Ps(args) => ps::run(args, context).await,
         Command::Images(args) => images::run(args, context).await,
         Command::Pull(args) => pull::run(args, context).await,
+        Command::Push(args) => push::run(args, context).await,
+        Command::Pack(args) => pack::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Exec(args) => exec::run(args, context).await,
         Command::Inspect(args) => inspect::run(args, context).await,

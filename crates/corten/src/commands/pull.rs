@@ -2,12 +2,14 @@
 //! own beside the CRI. Credentials go to the runtime and are never printed.
 
 use super::{Context, failed, pair, selector};
+use crate::output::progress::{Spinner, columns, template};
 use crate::output::words::{short, size};
-use crate::output::{self, json, progress::Spinner};
+use crate::output::{self, json};
 use cri_api::corten_v1::images_client::ImagesClient;
 use cri_api::corten_v1::{Layer, LayerState, PullRequest, Resolved, pull_event::Event};
 use cri_api::v1::{AuthConfig, ImageSpec, PullImageRequest};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use registry::CredentialsFile;
 use runtime_manager::Client;
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -16,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
-use types::{Error, ErrorKind, Result};
+use types::{Error, ErrorKind, Reference, Result};
 
 /// Flags of `pull`.
 #[derive(Debug, clap::Args)]
@@ -52,6 +54,9 @@ pub struct Credentials {
     /// User and password in base64, as in a docker config file
     #[arg(long, value_name = "BASE64", env = "CRICTL_AUTH", hide_env_values = true)]
     auth: Option<String>,
+    /// Credentials file, Docker's config.json or containers-auth.json(5), in place of the user's own
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", conflicts_with_all = ["creds", "auth"])]
+    authfile: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -61,7 +66,36 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// What goes into the request.
+    /// What goes into the request for an image: what the flags say, else what a credentials file or a credential
+    /// helper that it names has for it. Blocks.
+    pub fn for_image(&self, image: &str) -> Result<Option<AuthConfig>> {
+        if let Some(given) = self.config()? {
+            return Ok(Some(given));
+        }
+        let places = match &self.authfile {
+            Some(file) if !file.exists() => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("the credentials file {} does not exist", file.display()),
+                ));
+            }
+            Some(file) => vec![file.clone()],
+            None => CredentialsFile::places(&|name| std::env::var(name).ok()),
+        };
+        // A name that is none, and an id, is the runtime's to refuse or to find.
+        let Ok(reference) = Reference::parse(image) else { return Ok(None) };
+        let found = CredentialsFile::find(&places, &reference)?;
+        Ok(found.map(|auth| AuthConfig {
+            username: auth.username.unwrap_or_default(),
+            password: auth.password.unwrap_or_default(),
+            auth: auth.auth.unwrap_or_default(),
+            server_address: auth.server_address.unwrap_or_default(),
+            identity_token: auth.identity_token.unwrap_or_default(),
+            registry_token: auth.registry_token.unwrap_or_default(),
+        }))
+    }
+
+    /// What the flags say.
     pub fn config(&self) -> Result<Option<AuthConfig>> {
         if let Some(creds) = &self.creds {
             let (username, password) = creds.split_once(':').unwrap_or((creds, ""));
@@ -87,7 +121,8 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
         annotations: selector(&args.annotation),
         ..Default::default()
     };
-    let request = PullImageRequest { image: Some(image), auth: args.credentials.config()?, sandbox_config };
+    let auth = args.credentials.for_image(&args.image)?;
+    let request = PullImageRequest { image: Some(image), auth, sandbox_config };
     let (channel, _) = context.connect().await?;
     let pull = fetch(channel, &args.image, request);
     let outcome = if args.pull_timeout.is_zero() {
@@ -198,13 +233,12 @@ impl Shown {
         };
         if before != shown.state {
             bar.set_message(word(shown.state));
-            if shown.state == LayerState::Fetching {
+            let fetching = shown.state == LayerState::Fetching;
+            if fetching {
                 // The speed is that of the transfer, not of the wait before it.
                 bar.reset();
-                bar.set_style(style(BAR_FETCHING));
-            } else {
-                bar.set_style(style(BAR));
             }
+            bar.set_style(style(template(columns(), fetching)));
         }
         bar.set_length(layer.total);
         bar.set_position(layer.done.min(layer.total));
@@ -229,12 +263,9 @@ impl Drop for Shown {
 
 /// Layers that are shown. An image of ours has 256 at most; another endpoint may say anything.
 const LAYERS_MAX: usize = 256;
-const BAR: &str = "  {prefix} {msg:8} {bar:18} {decimal_bytes:>8} / {decimal_total_bytes}";
-const BAR_FETCHING: &str =
-    "  {prefix} {msg:8} {bar:18} {decimal_bytes:>8} / {decimal_total_bytes}  {decimal_bytes_per_sec}";
 
 fn bar(name: &str) -> ProgressBar {
-    ProgressBar::no_length().with_prefix(name.to_owned()).with_style(style(BAR))
+    ProgressBar::no_length().with_prefix(name.to_owned()).with_style(style(template(columns(), false)))
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -269,4 +300,30 @@ fn word(state: LayerState) -> &'static str {
 /// A line on standard error. It is a courtesy: that nobody takes it is no reason to fail.
 fn line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credentials_file_counts_where_no_flag_says_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("auth.json");
+        std::fs::write(
+            &file,
+            r#"{"auths":{"r.example/team":{"auth":"YTpi"},"r.example":{"identitytoken":"t"}}}"#,
+        )
+        .unwrap();
+        let of = |credentials: &Credentials, image: &str| credentials.for_image(image).unwrap();
+        let by_file = Credentials { creds: None, auth: None, authfile: Some(file.clone()) };
+        let team = of(&by_file, "r.example/team/app:1").unwrap();
+        assert_eq!((team.auth.as_str(), team.server_address.as_str()), ("YTpi", "r.example"));
+        assert_eq!(of(&by_file, "r.example/other").unwrap().identity_token, "t");
+        assert_eq!(of(&by_file, "other.example/app"), None);
+        let by_flag = Credentials { creds: Some("u:p".into()), ..by_file };
+        assert_eq!(of(&by_flag, "r.example/team/app:1").unwrap().username, "u");
+        let gone = Credentials { creds: None, auth: None, authfile: Some(dir.path().join("gone")) };
+        assert!(gone.for_image("r.example/app").unwrap_err().message().contains("does not exist"));
+    }
 }

@@ -1,13 +1,15 @@
 //! `corten rmi`: removes images. `--prune` keeps those that a container was made from, and pinned ones.
 
-use super::{CHANGE, Context, each, limited};
-use crate::output;
+use super::{CHANGE, Context, each, failed, limited};
+use crate::output::{self, words};
+use cri_api::corten_v1::{PruneRequest, images_client::ImagesClient};
 use cri_api::v1::{
     ImageSpec, ImageStatusRequest, ListContainersRequest, ListImagesRequest, RemoveImageRequest,
 };
 use runtime_manager::Client;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use tonic::transport::Channel;
 use types::{Error, ErrorKind, Result};
 
 /// Flags of `rmi`.
@@ -26,8 +28,14 @@ pub struct Args {
 
 /// Runs the verb.
 pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
-    let mut client = context.client().await?;
+    let (channel, _) = context.connect().await?;
+    let mut client = Client::new(channel.clone());
     let mut names = args.images;
+    if args.prune
+        && let Some(code) = prune(channel).await?
+    {
+        return Ok(code);
+    }
     if args.all || args.prune {
         let call = client.images.list_images(ListImagesRequest { filter: None });
         let images = context.look("list images", call).await?.images;
@@ -36,6 +44,35 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
         names.extend(images.iter().filter(|image| !keep(image)).map(|image| image.id.clone()));
     }
     each(&names, |name| remove(context, client.clone(), name)).await
+}
+
+/// Lets the runtime choose and remove in one step, so that no container that is being made loses its image. `None` where
+/// it cannot: another runtime. Then it is done image by image.
+async fn prune(channel: Channel) -> Result<Option<ExitCode>> {
+    let call = async {
+        ImagesClient::new(channel)
+            .prune(PruneRequest { dry_run: false })
+            .await
+            .map(|pruned| pruned.into_inner())
+    };
+    let pruned = match tokio::time::timeout(CHANGE, call).await {
+        Ok(Ok(pruned)) => pruned,
+        Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => return Ok(None),
+        Ok(Err(status)) => return Err(failed("remove unused images", &status)),
+        Err(_) => {
+            return Err(Error::new(
+                ErrorKind::DeadlineExceeded,
+                format!("cannot remove unused images: the runtime did not answer within {CHANGE:?}"),
+            ));
+        }
+    };
+    for image in &pruned.images {
+        image.names.iter().try_for_each(|name| output::print(&output::clean(&format!("Deleted: {name}"))))?;
+    }
+    if !pruned.images.is_empty() {
+        output::print(&format!("Freed: {}", words::size(pruned.freed_bytes)))?;
+    }
+    Ok(Some(ExitCode::SUCCESS))
 }
 
 async fn remove(context: &Context, mut client: Client, name: String) -> Result<()> {

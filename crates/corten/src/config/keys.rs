@@ -21,10 +21,38 @@ pub(super) const KEYS: &[Key] = &[
             Key("subnet", &[]),
         ],
     ),
-    Key("registry", &[Key("config_path", &[])]),
+    Key(
+        "images",
+        &[
+            Key("pinned", &[]),
+            Key("discard_unpacked", &[]),
+            Key("min_free", &[]),
+            Key("max_layer_bytes", &[]),
+            Key("max_image_bytes", &[]),
+            Key("max_layer_ratio", &[]),
+            Key("policy", &[]),
+            Key("decryption_keys", &[]),
+        ],
+    ),
+    Key(
+        "registry",
+        &[
+            Key("config_path", &[]),
+            Key("registries_conf", &[]),
+            Key("max_concurrent_downloads", &[]),
+            Key("progress_timeout", &[]),
+        ],
+    ),
     Key("streaming", &[Key("address", &[])]),
     Key("cgroups", &[Key("driver", &[])]),
-    Key("snapshots", &[Key("snapshotter", &[])]),
+    Key(
+        "snapshots",
+        &[
+            Key("snapshotter", &[]),
+            Key("writable_quota", &[]),
+            Key("proxy", &[Key("address", &[]), Key("snapshotter", &[])]),
+        ],
+    ),
     Key("runtimes", &[Key("native", &[Key("shim", &[])])]),
     Key("log", &[Key("level", &[]), Key("format", &[])]),
 ];

@@ -29,6 +29,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// Pod networks.
     pub network: Network,
+    /// Images: which may be used, how they are kept.
+    pub images: Images,
     /// Registries.
     pub registry: Registry,
     /// Exec, attach and port-forward.
@@ -66,11 +68,39 @@ pub struct Network {
     pub subnet: String,
 }
 
+/// `[images]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// Images that the kubelet's collection and a prune leave alone.
+    pub pinned: images::Pinned,
+    /// Compressed layers are not kept once they are unpacked.
+    pub discard_unpacked: bool,
+    /// Bytes that stay free in the root's file system.
+    pub min_free: u64,
+    /// Bytes that one layer may unpack to.
+    pub max_layer_bytes: u64,
+    /// Bytes that all layers of one image may unpack to.
+    pub max_image_bytes: u64,
+    /// How many times its compressed size a layer may unpack to, behind its first GiB; 0 is no bound.
+    pub max_layer_ratio: u32,
+    /// A file as containers-policy.json(5) describes it; unset, any image may be used.
+    pub policy: Option<PathBuf>,
+    /// Private keys (PEM) that open encrypted layers. It need not be there.
+    pub decryption_keys: PathBuf,
+}
+
 /// `[registry]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
-    /// A tree of HOST/hosts.toml files, as containerd's certs.d. It need not be there.
+    /// A tree of HOST/hosts.toml files, as containerd's certs.d, or several with colons between them. It need not
+    /// be there.
     pub config_path: PathBuf,
+    /// A registries.conf, as CRI-O's. Unset: there is none.
+    pub registries_conf: Option<PathBuf>,
+    /// Blobs that are fetched at the same time, by all pulls together.
+    pub max_concurrent_downloads: usize,
+    /// After so long without progress a transfer ends.
+    pub progress_timeout: std::time::Duration,
 }
 
 /// `[streaming]`
@@ -99,6 +129,19 @@ pub enum CgroupDriver {
 pub struct Snapshots {
     /// Which implementation.
     pub snapshotter: Snapshotter,
+    /// The most bytes that a container's writable layer takes.
+    pub writable_quota: Option<u64>,
+    /// `[snapshots.proxy]`
+    pub proxy: SnapshotsProxy,
+}
+
+/// A snapshotter in another process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotsProxy {
+    /// The Unix socket of its gRPC server.
+    pub address: Option<PathBuf>,
+    /// Its name there.
+    pub snapshotter: String,
 }
 
 /// How layers become a root file system.
@@ -108,8 +151,14 @@ pub enum Snapshotter {
     Auto,
     /// The kernel's overlay file system.
     Overlayfs,
+    /// Layers in EROFS image files.
+    Erofs,
     /// Copies; works everywhere.
     Native,
+    /// Subvolumes.
+    Btrfs,
+    /// Another process, over containerd's API.
+    Proxy,
 }
 
 impl Snapshotter {
@@ -118,7 +167,10 @@ impl Snapshotter {
         match self {
             Self::Auto => "auto",
             Self::Overlayfs => "overlayfs",
+            Self::Erofs => "erofs",
             Self::Native => "native",
+            Self::Btrfs => "btrfs",
+            Self::Proxy => "proxy",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// A value that is refused: the key, and why.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ section!(
         state: PathBuf = "/run/corten".into(),
         grpc: RawGrpc = RawGrpc::default(),
         network: RawNetwork = RawNetwork::default(),
+        images: RawImages = RawImages::default(),
         registry: RawRegistry = RawRegistry::default(),
         streaming: RawStreaming = RawStreaming::default(),
         cgroups: RawCgroups = RawCgroups::default(),
@@ -51,10 +53,30 @@ section!(RawNetwork {
     default_network: Option<bool> = None,
     subnet: String = "10.88.0.0/16".into(),
 });
-section!(RawRegistry { config_path: PathBuf = "/etc/corten/certs.d".into() });
+section!(RawImages {
+    pinned: Vec<String> = Vec::new(),
+    discard_unpacked: bool = false,
+    min_free: String = "256MiB".into(),
+    max_layer_bytes: String = "64GiB".into(),
+    max_image_bytes: String = "256GiB".into(),
+    max_layer_ratio: u32 = 250,
+    policy: Option<PathBuf> = None,
+    decryption_keys: PathBuf = "/etc/corten/keys.d".into(),
+});
+section!(RawRegistry {
+    config_path: PathBuf = "/etc/corten/certs.d".into(),
+    registries_conf: Option<PathBuf> = None,
+    max_concurrent_downloads: usize = 8,
+    progress_timeout: String = "60s".into(),
+});
 section!(RawStreaming { address: String = "127.0.0.1:0".into() });
 section!(RawCgroups { driver: String = "cgroupfs".into() });
-section!(RawSnapshots { snapshotter: String = "auto".into() });
+section!(RawSnapshots {
+    snapshotter: String = "auto".into(),
+    writable_quota: String = "0".into(),
+    proxy: RawProxy = RawProxy::default(),
+});
+section!(RawProxy { address: Option<PathBuf> = None, snapshotter: String = "overlayfs".into() });
 section!(RawRuntimes { native: RawNative = RawNative::default() });
 section!(RawNative { shim: Option<PathBuf> = None });
 section!(RawLog { level: String = "info".into(), format: String = "text".into() });
@@ -64,6 +86,12 @@ impl Raw {
     pub fn check(self) -> Result<Config, Wrong> {
         let root = folder("root", self.root)?;
         let state = folder("state", self.state)?;
+        if self.snapshots.snapshotter == "proxy" && self.snapshots.proxy.address.is_none() {
+            return wrong(
+                "snapshots.proxy.address",
+                "must name the socket of the snapshotter that is to be used",
+            );
+        }
         if root == state {
             return wrong("state", "must not be the same folder as root");
         }
@@ -80,10 +108,34 @@ impl Raw {
                 default_network: self.network.default_network,
                 subnet: subnet(self.network.subnet)?,
             },
-            registry: Registry { config_path: folder("registry.config_path", self.registry.config_path)? },
+            images: Images {
+                pinned: images::Pinned::parse(&self.images.pinned)
+                    .or_else(|error| wrong("images.pinned", error.chain()))?,
+                discard_unpacked: self.images.discard_unpacked,
+                min_free: bytes("images.min_free", &self.images.min_free)?,
+                max_layer_bytes: bytes("images.max_layer_bytes", &self.images.max_layer_bytes)?,
+                max_image_bytes: bytes("images.max_image_bytes", &self.images.max_image_bytes)?,
+                max_layer_ratio: self.images.max_layer_ratio,
+                policy: self.images.policy.map(|path| folder("images.policy", path)).transpose()?,
+                decryption_keys: folder("images.decryption_keys", self.images.decryption_keys)?,
+            },
+            registry: registry(self.registry)?,
             streaming: Streaming { address: streaming(&self.streaming.address)? },
             cgroups: Cgroups { driver: driver(&self.cgroups.driver)? },
-            snapshots: Snapshots { snapshotter: snapshotter(&self.snapshots.snapshotter)? },
+            snapshots: Snapshots {
+                snapshotter: snapshotter(&self.snapshots.snapshotter)?,
+                writable_quota: Some(bytes("snapshots.writable_quota", &self.snapshots.writable_quota)?)
+                    .filter(|bytes| *bytes > 0),
+                proxy: SnapshotsProxy {
+                    address: self
+                        .snapshots
+                        .proxy
+                        .address
+                        .map(|path| folder("snapshots.proxy.address", path))
+                        .transpose()?,
+                    snapshotter: self.snapshots.proxy.snapshotter,
+                },
+            },
             runtimes: Runtimes {
                 native: Native {
                     shim: self
@@ -99,6 +151,53 @@ impl Raw {
             state,
         })
     }
+}
+
+/// A number of bytes: plain, or with KiB, MiB, GiB or TiB.
+fn bytes(key: &'static str, text: &str) -> Result<u64, Wrong> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start() {
+        "" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        "TiB" => Some(1_u64 << 40),
+        _ => None,
+    };
+    match number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor)) {
+        Some(bytes) => Ok(bytes),
+        None => wrong(key, format!("{text:?} is no number of bytes; write it as 0, 512MiB or 2GiB")),
+    }
+}
+
+fn registry(raw: RawRegistry) -> Result<Registry, Wrong> {
+    // containerd takes several folders with colons between them.
+    for part in std::env::split_paths(&raw.config_path) {
+        folder("registry.config_path", part)?;
+    }
+    if !(1..=1000).contains(&raw.max_concurrent_downloads) {
+        return wrong("registry.max_concurrent_downloads", "must be between 1 and 1000");
+    }
+    let key = "registry.progress_timeout";
+    let text = raw.progress_timeout.trim();
+    let seconds = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(seconds), _) => seconds.parse::<u64>().ok(),
+        (_, Some(minutes)) => minutes.parse::<u64>().ok().and_then(|minutes| minutes.checked_mul(60)),
+        _ => None,
+    };
+    let Some(seconds) = seconds.filter(|seconds| (5..=3600).contains(seconds)) else {
+        return wrong(key, format!("{text:?} must be a time between 5s and 60m, such as 60s or 2m"));
+    };
+    Ok(Registry {
+        config_path: raw.config_path,
+        registries_conf: raw
+            .registries_conf
+            .map(|path| folder("registry.registries_conf", path))
+            .transpose()?,
+        max_concurrent_downloads: raw.max_concurrent_downloads,
+        progress_timeout: Duration::from_secs(seconds),
+    })
 }
 
 /// Absolute and without `..`, so that a path means the same wherever the daemon was started.
@@ -177,8 +276,14 @@ fn snapshotter(text: &str) -> Result<Snapshotter, Wrong> {
     match text {
         "auto" => Ok(Snapshotter::Auto),
         "overlayfs" => Ok(Snapshotter::Overlayfs),
+        "erofs" => Ok(Snapshotter::Erofs),
         "native" => Ok(Snapshotter::Native),
-        other => wrong("snapshots.snapshotter", format!("{other:?} is not one of auto, overlayfs, native")),
+        "btrfs" => Ok(Snapshotter::Btrfs),
+        "proxy" => Ok(Snapshotter::Proxy),
+        other => wrong(
+            "snapshots.snapshotter",
+            format!("{other:?} is not one of auto, overlayfs, erofs, native, btrfs, proxy"),
+        ),
     }
 }
 

@@ -33,7 +33,7 @@ fn the_printed_default_names_every_key() {
     });
     // Uncommented, the optional keys are valid as well.
     let all = DEFAULT.replace("# address =", "address =").replace("# default_network", "default_network");
-    let all = all.replace("# shim =", "shim =");
+    let all = all.replace("# shim =", "shim =").replace("# registries_conf =", "registries_conf =");
     let config = Config::parse("all", &all).unwrap();
     assert_eq!(config.network.default_network, Some(false));
     assert_eq!(config.runtimes.native.shim_path(), Path::new("/usr/bin/corten-shim"));
@@ -106,4 +106,29 @@ fn the_socket_follows_the_state_folder_and_takes_a_url() {
 fn a_file_that_is_named_must_be_there() {
     let error = Config::load(Some(Path::new("/nonexistent/corten.toml"))).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/corten.toml"));
+}
+
+#[test]
+fn what_is_kept_of_images_is_read_and_checked() {
+    let images = |text: &str| Config::parse("c.toml", &format!("[images]\n{text}\n"));
+    let config =
+        images("min_free = \"2GiB\"\ndiscard_unpacked = true\npinned = [\"busybox\", \"h.io/*\"]").unwrap();
+    assert_eq!((config.images.min_free, config.images.discard_unpacked), (2 << 30, true));
+    assert_eq!(config.images.pinned, images::Pinned::parse(&["busybox", "h.io/*"]).unwrap());
+    assert_eq!(images("min_free = \"0\"").unwrap().images.min_free, 0);
+    let limits =
+        images("max_layer_bytes = \"1GiB\"\nmax_image_bytes = \"3GiB\"\nmax_layer_ratio = 0").unwrap().images;
+    assert_eq!(
+        (limits.max_layer_bytes, limits.max_image_bytes, limits.max_layer_ratio),
+        (1 << 30, 3 << 30, 0)
+    );
+    for (text, part) in [
+        ("min_free = \"2GB\"", "c.toml:2: images.min_free"),
+        ("min_free = \"-1\"", "no number of bytes"),
+        ("min_free = \"99999999999TiB\"", "no number of bytes"),
+        ("pinned = [\"UPPER CASE\"]", "c.toml:2: images.pinned"),
+    ] {
+        let error = error(&format!("[images]\n{text}\n"));
+        assert!(error.contains(part), "{error}");
+    }
 }

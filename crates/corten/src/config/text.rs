@@ -32,10 +32,48 @@ builtin_plugins = true
 # IPv4 network of that bridge.
 subnet = "10.88.0.0/16"
 
+[images]
+# Images that the kubelet's collection and `corten rmi --prune` leave alone: references, or patterns in which * stands
+# for any text: ["registry.k8s.io/pause:*"].
+pinned = []
+
+# Keep no compressed layer once it is unpacked. It takes less disk; a push or an export has to fetch layers again, and
+# `corten images check` cannot see into unpacked files.
+discard_unpacked = false
+
+# Space that stays free in the file system of root: a pull that would need it is refused. Bytes, or with KiB, MiB, GiB or
+# TiB; "0" lets the disk be filled.
+min_free = "256MiB"
+
+# What one layer, and all layers of one image, may unpack to. A layer that is longer is refused as soon as it is.
+max_layer_bytes = "64GiB"
+max_image_bytes = "256GiB"
+
+# How many times its compressed size a layer may unpack to. It is looked at behind the first GiB; 0 is no bound. Real
+# layers are below 20, a bomb is near 1000.
+max_layer_ratio = 250
+
+# Which images may be used, in the form of containers-policy.json(5): insecureAcceptAnything, reject, and
+# sigstoreSigned with keys. Unset: any image. It is read at each pull.
+# policy = "/etc/containers/policy.json"
+
+# Private keys (PEM, one in a file) that open encrypted layers. The folder need not exist.
+decryption_keys = "/etc/corten/keys.d"
+
 [registry]
-# Mirrors and certificates per registry: HOST/hosts.toml files, in containerd's format. The folder need not
-# exist. To share containerd's, set "/etc/containerd/certs.d".
+# Mirrors and certificates per registry: HOST/hosts.toml files, in containerd's format, or Docker's *.crt, *.cert and
+# *.key files. The folder need not exist. To share containerd's, set "/etc/containerd/certs.d". It is read at each pull.
 config_path = "/etc/corten/certs.d"
+
+# Mirrors, blocked registries and short names in the form of CRI-O's and Podman's registries.conf, version 2, with its
+# drop-ins in the folder of the same name and .d. It is read at each pull. Unset: short names are Docker Hub's.
+# registries_conf = "/etc/containers/registries.conf"
+
+# Blobs that are fetched at the same time, by all pulls together.
+max_concurrent_downloads = 8
+
+# A registry that makes no progress for so long, by silence, by next to nothing or by asking to wait, ends the pull.
+progress_timeout = "60s"
 
 [streaming]
 # Where the kubelet will fetch exec, attach and port-forward streams. Streams are not served yet: the value is
@@ -47,9 +85,22 @@ address = "127.0.0.1:0"
 driver = "cgroupfs"
 
 [snapshots]
-# How layers become a root file system: overlayfs, native (copies, works everywhere), or auto, which takes
-# overlayfs where it works.
+# How layers become a root file system: overlayfs, erofs (layers in image files), btrfs (subvolumes), native
+# (copies, works everywhere), proxy (another process keeps them), or auto, which takes overlayfs where it works.
 snapshotter = "auto"
+
+# The most that the writable layer of one container takes: in the container the disk is full at that size. Bytes, or with
+# KiB, MiB, GiB or TiB; 0 is no bound. By project quota where root's file system has it, else each container gets a
+# file system of its own in a file, which takes mkfs.ext4. With
+# overlayfs and erofs only.
+writable_quota = "0"
+
+[snapshots.proxy]
+# The Unix socket of a snapshotter that speaks containerd's snapshots API, such as stargz's, for snapshotter = "proxy".
+# address = "/run/containerd-stargz-grpc/containerd-stargz-grpc.sock"
+
+# Its name there, for a server that has several.
+snapshotter = "overlayfs"
 
 [runtimes.native]
 # The program that runs one pod. Unset: corten-shim in the folder of the corten program.

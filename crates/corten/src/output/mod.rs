@@ -3,6 +3,7 @@
 pub mod json;
 pub mod progress;
 pub mod table;
+pub mod transfer;
 pub mod words;
 
 use std::io::Write;

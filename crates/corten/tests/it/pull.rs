@@ -1,13 +1,14 @@
 //! `corten pull` against a runtime that tells how far it is, and against one that has only the CRI.
 
 use super::{World, text};
+use cri_api::corten_v1 as wire;
 use cri_api::corten_v1::images_server::{Images, ImagesServer};
 use cri_api::corten_v1::{Finished, Layer, LayerState, PullEvent, PullRequest, Resolved, pull_event::Event};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 type Answer = Vec<Result<Event, Status>>;
 
@@ -27,6 +28,42 @@ impl Images for Teller {
         let events = self.answer.clone().into_iter();
         let events = events.map(|event| event.map(|event| PullEvent { event: Some(event) }));
         Ok(Response::new(stream::iter(events).boxed()))
+    }
+
+    // Nobody asks for the rest here.
+    type ImportStream = BoxStream<'static, Result<wire::ImportEvent, Status>>;
+    type ExportStream = BoxStream<'static, Result<wire::ExportChunk, Status>>;
+    type PushStream = BoxStream<'static, Result<wire::PushEvent, Status>>;
+    type CheckStream = BoxStream<'static, Result<wire::CheckEvent, Status>>;
+
+    async fn import(
+        &self,
+        _: Request<Streaming<wire::ImportRequest>>,
+    ) -> Result<Response<Self::ImportStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn export(&self, _: Request<wire::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn push(&self, _: Request<wire::PushRequest>) -> Result<Response<Self::PushStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn pack(
+        &self,
+        _: Request<Streaming<wire::PackRequest>>,
+    ) -> Result<Response<wire::PackResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn check(&self, _: Request<wire::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn prune(&self, _: Request<wire::PruneRequest>) -> Result<Response<wire::PruneResponse>, Status> {
+        Err(Status::unimplemented(""))
     }
 }
 

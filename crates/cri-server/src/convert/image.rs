@@ -2,7 +2,7 @@
 
 use crate::check::{self, ID_NUMBER_MAX};
 use cri_api::v1;
-use images::{Auth, FsInfo, ImageRecord};
+use images::{Auth, BlobDetails, FsInfo, ImageDetails, ImageRecord, LayerDetails, Usage};
 use serde_json::json;
 use std::collections::HashMap;
 use types::{Reference, Result};
@@ -63,6 +63,15 @@ pub fn to_wire(record: &ImageRecord) -> v1::Image {
     }
 }
 
+/// An image that was taken in, for the wire.
+pub fn imported(image: images::Imported) -> cri_api::corten_v1::ImportedImage {
+    cri_api::corten_v1::ImportedImage {
+        image_ref: image.id.to_string(),
+        names: image.names,
+        digest: image.digest.to_string(),
+    }
+}
+
 /// The user part of an image's `User`, as a number or as a name; neither where the image has none. A number
 /// out of range stays text, so that the kubelet's runAsNonRoot refuses it (CVE-2024-40635).
 fn user(text: &str) -> (Option<i64>, String) {
@@ -85,40 +94,94 @@ pub fn is_of_repository(asked: &str, record: &ImageRecord) -> bool {
     bare && record.names.iter().chain(&record.digests).any(of)
 }
 
-/// Verbose facts under the names that crictl's users know from containerd: `imageSpec` in the form of the
-/// OCI image specification.
-pub fn info(record: &ImageRecord) -> HashMap<String, String> {
-    let config = &record.config;
-    let facts = json!({
+/// What of a configuration containerd shows (OCI image specification, "Properties"); the rest is Docker's own.
+const SPEC: [&str; 10] = [
+    "created",
+    "author",
+    "architecture",
+    "variant",
+    "os",
+    "os.version",
+    "os.features",
+    "config",
+    "rootfs",
+    "history",
+];
+
+/// Verbose facts under the names that crictl's users know from containerd (`internal/cri/server/images/image_status.go`):
+/// `chainID`, and `imageSpec` in the form of the OCI image specification. What is below them is ours.
+pub fn info(record: &ImageRecord, details: Option<&ImageDetails>) -> HashMap<String, String> {
+    let mut facts = json!({
         "chainID": record.chain.last(),
-        "manifest": record.manifest,
-        "imageSpec": {
-            "created": record.created,
-            "os": config.os,
-            "architecture": config.architecture,
-            "config": {
-                "User": config.user,
-                "Env": config.env,
-                "Entrypoint": config.entrypoint,
-                "Cmd": config.cmd,
-                "WorkingDir": config.working_dir,
-                "Volumes": config.volumes,
-                "Labels": config.labels,
-                "StopSignal": config.stop_signal,
-                "ExposedPorts": config.exposed_ports,
-            },
-        },
+        "imageSpec": details.map_or_else(|| spec_of_record(record), |details| spec(&details.config)),
+        "pinned": record.pinned,
+        "pulledAt": types::time::rfc3339_nanos(record.pulled_at),
     });
+    let blob = |blob: &BlobDetails| json!({ "digest": blob.digest, "mediaType": blob.media_type, "size": blob.size });
+    match details {
+        None => facts["manifest"] = json!({ "digest": record.manifest }),
+        Some(details) => {
+            facts["manifest"] = blob(&details.manifest);
+            facts["indexes"] = details.indexes.iter().map(blob).collect();
+            facts["layers"] = details.layers.iter().map(layer).collect();
+            let unpacked = details.layers.iter().filter_map(|layer| layer.unpacked);
+            facts["sizes"] = json!({
+                "layers": details.layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.blob.size)),
+                "unpacked": unpacked.fold(0u64, |sum, (bytes, _)| sum.saturating_add(bytes)),
+            });
+        }
+    }
     HashMap::from([("info".to_owned(), facts.to_string())])
 }
 
-/// The file system of images for the wire.
-pub fn usage(fs: &FsInfo) -> v1::FilesystemUsage {
+fn layer(layer: &LayerDetails) -> serde_json::Value {
+    json!({
+        "digest": layer.blob.digest,
+        "mediaType": layer.blob.media_type,
+        "size": layer.blob.size,
+        "diffID": layer.diff_id,
+        "chainID": layer.chain,
+        "unpackedSize": layer.unpacked.map(|(bytes, _)| bytes),
+        "inodes": layer.unpacked.map(|(_, inodes)| inodes),
+        "kept": layer.kept,
+    })
+}
+
+fn spec(config: &serde_json::Value) -> serde_json::Value {
+    let known = SPEC.iter().filter_map(|key| Some(((*key).to_owned(), config.get(key)?.clone())));
+    serde_json::Value::Object(known.collect())
+}
+
+/// As much of the configuration as is in the record, for an image whose blobs cannot be read.
+fn spec_of_record(record: &ImageRecord) -> serde_json::Value {
+    let config = &record.config;
+    let set =
+        |list: &[String]| -> serde_json::Value { list.iter().map(|key| (key.clone(), json!({}))).collect() };
+    json!({
+        "created": record.created,
+        "os": config.os,
+        "architecture": config.architecture,
+        "config": {
+            "User": config.user,
+            "Env": config.env,
+            "Entrypoint": config.entrypoint,
+            "Cmd": config.cmd,
+            "WorkingDir": config.working_dir,
+            "Volumes": set(&config.volumes),
+            "Labels": config.labels,
+            "StopSignal": config.stop_signal,
+            "ExposedPorts": set(&config.exposed_ports),
+        },
+    })
+}
+
+/// What a part takes of a file system, for the wire.
+pub fn usage(fs: &FsInfo, part: Usage) -> v1::FilesystemUsage {
     v1::FilesystemUsage {
         timestamp: fs.timestamp,
         fs_id: Some(v1::FilesystemIdentifier { mountpoint: fs.mountpoint.to_string_lossy().into_owned() }),
-        used_bytes: Some(v1::UInt64Value { value: fs.used_bytes }),
-        inodes_used: Some(v1::UInt64Value { value: fs.inodes_used }),
+        used_bytes: Some(v1::UInt64Value { value: part.bytes }),
+        inodes_used: Some(v1::UInt64Value { value: part.inodes }),
     }
 }
 
@@ -222,8 +285,31 @@ mod tests {
     }
 
     #[test]
-    fn verbose_facts_of_an_image_are_json() {
-        let info: serde_json::Value = serde_json::from_str(&info(&record())["info"]).expect("JSON");
-        assert_eq!(info["imageSpec"]["config"]["User"], "1000:1000");
+    fn verbose_facts_have_containerds_names_and_say_where_the_bytes_are() {
+        let text = info(&record(), None)["info"].clone();
+        let bare: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(bare["imageSpec"]["config"]["User"], "1000:1000");
+        assert_eq!(bare["chainID"], record().chain[0].to_string());
+        let digest = |n: u8| types::Digest::sha256(&[n; 32]);
+        let blob = |n: u8| BlobDetails { digest: digest(n), media_type: "x/y".into(), size: u64::from(n) };
+        let details = ImageDetails {
+            config: json!({ "os": "linux", "container_config": {}, "config": { "User": "7" }, "history": [] }),
+            manifest: blob(1),
+            indexes: vec![blob(2)],
+            layers: vec![LayerDetails {
+                blob: blob(3),
+                kept: false,
+                diff_id: digest(4),
+                chain: digest(4),
+                unpacked: Some((4096, 2)),
+            }],
+        };
+        let full: serde_json::Value =
+            serde_json::from_str(&info(&record(), Some(&details))["info"]).expect("JSON");
+        assert_eq!(full["imageSpec"], json!({ "os": "linux", "config": { "User": "7" }, "history": [] }));
+        assert_eq!(full["indexes"][0]["size"], 2);
+        assert_eq!(full["layers"][0]["unpackedSize"], 4096);
+        assert_eq!(full["layers"][0]["kept"], false);
+        assert_eq!(full["sizes"], json!({ "layers": 3, "unpacked": 4096 }));
     }
 }

@@ -72,6 +72,12 @@ fn source(field: &str, wire: &v1::Mount) -> Result<Option<String>> {
                 return refuse(field, "it has both an image and a host_path; one of them is the source");
             }
             check::relative_below(&format!("{field}.image_sub_path"), &wire.image_sub_path)?;
+            if !wire.readonly {
+                return refuse(
+                    &format!("{field}.readonly"),
+                    "an image is mounted read-only; it has to be set",
+                );
+            }
         }
     }
     Ok(image)

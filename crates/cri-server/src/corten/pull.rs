@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::time::MissedTickBehavior;
 use tonic::Status;
-use types::{Reference, Result};
+use types::Result;
 
 /// What has changed is told this often.
 const EVERY: Duration = Duration::from_millis(100);
@@ -57,10 +57,9 @@ async fn pull(
     image::named("reference", &request.reference)?;
     concerns(&request.reference);
     let auth = image::auth("auth", request.auth)?;
-    let reference = Reference::parse(&request.reference)?;
     // Unbounded, but always read below.
     let (progress, mut heard) = mpsc::unbounded_channel();
-    let mut pulling = pin!(engine.images().pull(&reference, auth, Some(progress)));
+    let mut pulling = pin!(engine.images().pull_named(&request.reference, auth, Some(progress)));
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let outcome = loop {

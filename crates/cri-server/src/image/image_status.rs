@@ -7,13 +7,18 @@ use engine::Engine;
 use std::collections::HashMap;
 use types::Result;
 
-/// Takes a name, a digest or an id.
-pub fn call(engine: &Engine, request: v1::ImageStatusRequest) -> Result<v1::ImageStatusResponse> {
+/// Takes a name, a digest or an id. Only a verbose answer reads the disk, and what it cannot read it leaves out.
+pub async fn call(engine: &Engine, request: v1::ImageStatusRequest) -> Result<v1::ImageStatusResponse> {
     let name = image::name("image", request.image)?;
     concerns(&name);
     let Some(record) = engine.images().find(&name) else { return Ok(v1::ImageStatusResponse::default()) };
-    Ok(v1::ImageStatusResponse {
-        image: Some(image::to_wire(&record)),
-        info: if request.verbose { image::info(&record) } else { HashMap::new() },
-    })
+    let info = if request.verbose {
+        let details = engine.images().details(&record).await.inspect_err(|error| {
+            tracing::warn!(image = %record.id, error = %error.chain(), "not all of an image can be shown");
+        });
+        image::info(&record, details.ok().as_ref())
+    } else {
+        HashMap::new()
+    };
+    Ok(v1::ImageStatusResponse { image: Some(image::to_wire(&record)), info })
 }

@@ -47,7 +47,7 @@ impl ImageService for Image {
         &self,
         request: Request<v1::ImageStatusRequest>,
     ) -> Answer<v1::ImageStatusResponse> {
-        read("ImageStatus", async { image_status::call(&self.engine, request.into_inner()) }).await
+        read("ImageStatus", image_status::call(&self.engine, request.into_inner())).await
     }
 
     async fn pull_image(&self, request: Request<v1::PullImageRequest>) -> Answer<v1::PullImageResponse> {
@@ -62,6 +62,6 @@ impl ImageService for Image {
     }
 
     async fn image_fs_info(&self, _: Request<v1::ImageFsInfoRequest>) -> Answer<v1::ImageFsInfoResponse> {
-        read("ImageFsInfo", async { image_fs_info::call(&self.engine) }).await
+        read("ImageFsInfo", image_fs_info::call(&self.engine)).await
     }
 }

@@ -6,7 +6,7 @@ use crate::check;
 use crate::convert::image;
 use cri_api::v1;
 use engine::Engine;
-use types::{Reference, Result};
+use types::Result;
 
 /// The pod that the image is for is not read: nothing about a pull depends on it.
 pub async fn call(engine: &Engine, request: v1::PullImageRequest) -> Result<v1::PullImageResponse> {
@@ -15,8 +15,7 @@ pub async fn call(engine: &Engine, request: v1::PullImageRequest) -> Result<v1::
     concerns(&name);
     known_handler(engine, &handler)?;
     let auth = image::auth("auth", request.auth)?;
-    let reference = Reference::parse(&name)?;
-    let record = engine.images().pull(&reference, auth, None).await?;
+    let record = engine.images().pull_named(&name, auth, None).await?;
     Ok(v1::PullImageResponse { image_ref: record.id.to_string() })
 }
 

@@ -79,6 +79,7 @@ async fn engine(folder: &std::path::Path) -> Engine {
         cgroup_root: "/corten-cri-server-tests".into(),
         seccomp_root: folder.join("seccomp"),
         volumes: folder.join("volumes"),
+        writable_quota: None,
     };
     Engine::open(config, parts).await.expect("an engine")
 }

@@ -80,6 +80,7 @@ fn new_record(id: ContainerId, config: ContainerConfig, image: &ImageRecord) -> 
         image_id: image.id.clone(),
         image_ref: image.digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
         chain: image.chain.clone(),
+        mounted: Vec::new(),
         device_rules: Vec::new(),
         user: None,
         stop_signal: 15,

@@ -8,11 +8,14 @@ use container::plan::RootSource;
 use images::ImageRecord;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
+use snapshots::Writable;
 use spec::{HostDevice, ImageConfig, Inputs, PodFiles, SharedMemory};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use types::pod::{NamespaceMode, SecurityProfile};
+use types::reference::shorten;
 use types::{Error, ErrorKind, Result};
 
 /// The largest seccomp profile file, in bytes.
@@ -26,11 +29,13 @@ pub(crate) struct Prepare {
     container: Arc<Container>,
     image: Arc<ImageRecord>,
     root: Option<RootSource>,
+    /// The images that it mounts, by the names that its mounts have for them.
+    mounted: BTreeMap<String, Arc<ImageRecord>>,
 }
 
 impl Prepare {
     pub fn new(shared: Arc<Shared>, container: Arc<Container>, image: Arc<ImageRecord>) -> Self {
-        Self { shared, container, image, root: None }
+        Self { shared, container, image, root: None, mounted: BTreeMap::new() }
     }
 
     /// The intent, before anything is made; from here on the image's layers stay.
@@ -40,6 +45,21 @@ impl Prepare {
         self.image = held.ok_or_else(|| {
             Error::not_found(format!("image {} was removed meanwhile; pull it again", self.image.id))
         })?;
+        let config = self.container.record().config.clone();
+        let mut names: Vec<String> = config.mounts.iter().filter_map(|mount| mount.image.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let held = images.hold_volumes(self.container.id.as_str(), &names).map_err(|name| {
+            images.release(self.container.id.as_str());
+            Error::not_found(format!(
+                "image {:?}, which is to be mounted, is not on this node; pull it first",
+                shorten(&name)
+            ))
+        })?;
+        // What is held is recorded: a daemon that starts anew holds it again.
+        let chains = held.iter().map(|image| image.chain.clone()).collect();
+        self.mounted = names.into_iter().zip(held).collect();
+        self.container.update(|record| record.mounted = chains)?;
         self.container.update(|_| {})?;
         self.shared.registry.add_container(self.container.clone());
         Ok(())
@@ -54,7 +74,9 @@ impl Prepare {
     pub async fn make_root(&mut self) -> Result<()> {
         let (shared, id) = (self.shared.clone(), self.container.id.to_string());
         let layers = self.shared.parts.images.layers(&self.image);
-        self.root = Some(blocking(move || shared.parts.snapshotter.prepare(&id, &layers)).await?);
+        let writable = Writable { bytes: self.shared.config.writable_quota, owner: None };
+        let prepare = move || shared.parts.snapshotter.prepare_with(&id, &layers, &writable);
+        self.root = Some(blocking(prepare).await?);
         Ok(())
     }
 
@@ -66,7 +88,12 @@ impl Prepare {
     pub async fn plan(&mut self) -> Result<()> {
         let root = self.root.take().ok_or_else(|| Error::internal("the container has no root yet"))?;
         let (shared, container, image) = (self.shared.clone(), self.container.clone(), self.image.clone());
-        blocking(move || decide(&shared, &container, &image, root)).await
+        let mounted = std::mem::take(&mut self.mounted);
+        blocking(move || {
+            let image_mounts = image_mounts(&shared, &mounted)?;
+            decide(&shared, &container, &image, root, image_mounts)
+        })
+        .await
     }
 
     pub async fn remove_plan(&mut self) -> Result<()> {
@@ -115,7 +142,27 @@ pub(crate) fn remove_plan(container: &Container) -> Result<()> {
     }
 }
 
-fn decide(shared: &Shared, container: &Container, image: &ImageRecord, root: RootSource) -> Result<()> {
+/// What the images hold that are to be mounted. Nothing is made for it, so nothing has to be undone.
+fn image_mounts(
+    shared: &Shared,
+    mounted: &BTreeMap<String, Arc<ImageRecord>>,
+) -> Result<BTreeMap<String, RootSource>> {
+    let parts = &shared.parts;
+    let of = |(name, image): (&String, &Arc<ImageRecord>)| {
+        let source = parts.snapshotter.view(&parts.images.layers(image));
+        let named = |error: Error| error.context(format!("image {:?} cannot be mounted", shorten(name)));
+        Ok((name.clone(), source.map_err(named)?))
+    };
+    mounted.iter().map(of).collect()
+}
+
+fn decide(
+    shared: &Shared,
+    container: &Container,
+    image: &ImageRecord,
+    root: RootSource,
+    image_mounts: BTreeMap<String, RootSource>,
+) -> Result<()> {
     let config = container.record().config.clone();
     let pod = &container.pod;
     let pod_config = pod.record().config.clone();
@@ -145,6 +192,7 @@ fn decide(shared: &Shared, container: &Container, image: &ImageRecord, root: Roo
         image: &image_config,
         facts: &facts,
         root,
+        image_mounts,
         cgroups_path: &cgroup,
         hostname: &hostname,
         files: PodFiles {

@@ -41,23 +41,9 @@ pub(crate) async fn remove_container(shared: &Arc<Shared>, container: &Arc<Conta
     remove_exit(container)?;
     container.pod.folder.remove(&container_name(&container.id))?;
     shared.registry.remove_container(container);
+    // The last container of an image that was removed meanwhile takes the layers along: they are collected soon.
     shared.parts.images.release(container.id.as_str());
-    collect_after(shared, container);
     Ok(())
-}
-
-/// The last container of an image that was removed meanwhile takes the layers along.
-fn collect_after(shared: &Arc<Shared>, container: &Container) {
-    let image = container.record().image_id.clone();
-    if shared.parts.images.find(image.as_str()).is_some() {
-        return;
-    }
-    let images = shared.parts.images.clone();
-    tokio::spawn(async move {
-        if let Err(error) = images.collect().await {
-            tracing::warn!(%image, error = %error.chain(), "the layers of an image that is gone stay until the next collection");
-        }
-    });
 }
 
 fn remove_exit(container: &Container) -> Result<()> {

@@ -170,6 +170,7 @@ async fn open_engine(temp: &TempRoot, cgroup: &str) -> Engine {
         cgroup_root: cgroup.into(),
         seccomp_root: temp.path().join("seccomp"),
         volumes: temp.root().join("volumes"),
+        writable_quota: None,
     };
     Engine::open(config, parts).await.expect("engine")
 }

@@ -2,25 +2,22 @@
 //! keeping and unpacking go on at the same time; nothing of it counts before length, digest and diff id are
 //! what manifest and configuration say.
 
-use super::Job;
-use super::stream::{BlobReader, PART_MAX, PARTS_WAITING, Problem, Source};
-use crate::manifest::Descriptor;
+use super::feed::feed;
+use super::stream::{BlobReader, PARTS_WAITING, Problem, Source};
+use super::{Job, permit};
+use crate::Inner;
+use crate::manifest::{self, Descriptor};
 use crate::progress::{LayerState, Listeners, Progress};
-use bytes::Bytes;
-use layers::{UnpackLimits, Unpacked};
-use registry::RegistryError;
-use registry::retry_wait;
+use content::Ingest;
+use layers::{Compression, Unpacked};
 use snapshots::{ChainId, LayerDraft};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use types::{Digest, Error, ErrorKind, Result};
 
-/// Times in a row that a broken transfer is taken up again without one byte more.
-const STALLS_MAX: u32 = 3;
-/// Times that a broken transfer is taken up again at all.
-const RESUMES_MAX: u32 = 50;
 /// Between two reports of progress.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
@@ -44,8 +41,17 @@ pub(crate) enum Ready {
 
 /// Gets a layer ready. Hosts that give wrong content are passed over while there are others.
 pub(crate) async fn get(job: &Arc<Job>, layer: &Layer) -> Result<Ready> {
+    get_as(job, layer, job.inner.snapshotter.parallel()).await
+}
+
+/// Fetches the blob of a layer that is in place, and only keeps it.
+pub(crate) async fn keep(job: &Arc<Job>, layer: &Layer) -> Result<()> {
+    get_as(job, layer, false).await.map(drop)
+}
+
+/// Unpacks as it comes (`parallel`), or stores the blob only.
+async fn get_as(job: &Arc<Job>, layer: &Layer, parallel: bool) -> Result<Ready> {
     let digest = &layer.descriptor.digest;
-    let parallel = job.inner.snapshotter.parallel();
     if job.inner.content.size(digest) == Some(layer.descriptor.size) {
         if !parallel {
             return Ok(Ready::Stored);
@@ -55,6 +61,7 @@ pub(crate) async fn get(job: &Arc<Job>, layer: &Layer) -> Result<Ready> {
             other => return finish(other, layer),
         }
     }
+    let session = job.session().map_err(|error| error.context(format!("cannot get layer {digest}")))?;
     loop {
         let (send, receive) = mpsc::channel(PARTS_WAITING);
         let work = tokio::task::spawn_blocking({
@@ -67,7 +74,7 @@ pub(crate) async fn get(job: &Arc<Job>, layer: &Layer) -> Result<Ready> {
                 if parallel { unpack(&job, &layer, reader) } else { store(&job, &layer, reader) }
             }
         });
-        let (fed, done) = tokio::join!(feed(job, &layer.descriptor, send), work);
+        let (fed, done) = tokio::join!(feed(job, session, &layer.descriptor, send), work);
         let done =
             done.map_err(|e| Error::with_source(ErrorKind::Internal, "unpacking a layer failed", e))?;
         match (fed, done) {
@@ -75,11 +82,15 @@ pub(crate) async fn get(job: &Arc<Job>, layer: &Layer) -> Result<Ready> {
             // The content store or the archive fails on its own account.
             (_, Err(Failure::Other(error))) => return finish(Err(Failure::Other(error)), layer),
             (Err(error), Err(Failure::Blob(_))) => {
-                return Err(Error::from(error).context(format!("cannot fetch layer {digest}")));
+                let foreign = match manifest::is_foreign(&layer.descriptor.media_type) {
+                    true => ", which may only be at URLs that its image names, and those are never asked",
+                    false => "",
+                };
+                return Err(Error::from(error).context(format!("cannot fetch layer {digest}{foreign}")));
             }
             (Ok(host), Err(Failure::Blob(problem))) => {
                 let error = layer_error(layer, &problem, Some(&host.name));
-                if !job.session.lied(host.index, digest) {
+                if !session.lied(host.index, digest) {
                     return Err(error);
                 }
                 tracing::warn!(error = %error.chain(), "trying the next host");
@@ -163,10 +174,14 @@ fn unpack(job: &Job, layer: &Layer, mut reader: BlobReader) -> Result<Ready, Fai
     let inner = &job.inner;
     let parent = layer.below.first();
     let draft = inner.snapshotter.begin_layer(&layer.chain, parent).map_err(Failure::Other)?;
-    let compression = layers::detect(&reader.magic());
-    let limits = UnpackLimits::default();
-    let unpacked =
-        layers::unpack(&mut reader, compression, draft.dir.as_fd(), inner.snapshotter.whiteouts(), &limits);
+    let key = permit::layer_key(job, layer).map_err(Failure::Other)?;
+    let unpacked = match key {
+        None => {
+            let compression = layers::detect(&reader.magic());
+            unpack_into(job, &mut reader, compression, &draft)
+        }
+        Some(key) => unpack_encrypted(job, &mut reader, &key, &draft),
+    };
     if let Err(error) = unpacked.as_ref().map_err(Error::kind)
         && error == ErrorKind::ResourceExhausted
     {
@@ -187,77 +202,55 @@ fn unpack(job: &Job, layer: &Layer, mut reader: BlobReader) -> Result<Ready, Fai
         ))));
     }
     if let Some(ingest) = ingest {
-        inner.content.commit(ingest, &layer.descriptor.digest).map_err(Failure::Other)?;
+        keep_blob(inner, ingest, &layer.descriptor.digest).map_err(Failure::Other)?;
     }
     Ok(Ready::Draft(Box::new(draft), unpacked))
+}
+
+fn unpack_into(
+    job: &Job,
+    reader: impl Read + Send,
+    compression: Compression,
+    draft: &LayerDraft,
+) -> Result<Unpacked> {
+    layers::unpack(reader, compression, draft.dir.as_fd(), job.inner.snapshotter.whiteouts(), &job.limits)
+}
+
+/// The digest is that of the encrypted bytes, the diff id that of what they open to.
+fn unpack_encrypted(
+    job: &Job,
+    reader: &mut BlobReader,
+    key: &trust::LayerKey,
+    draft: &LayerDraft,
+) -> Result<Unpacked> {
+    let failed = |error| Error::with_source(ErrorKind::InvalidArgument, "cannot decrypt the layer", error);
+    let mut plain = trust::Decrypted::new(reader, key)?;
+    let mut magic = Vec::new();
+    (&mut plain).take(4).read_to_end(&mut magic).map_err(failed)?;
+    let compression = layers::detect(&magic);
+    let unpacked = unpack_into(job, std::io::Cursor::new(magic).chain(&mut plain), compression, draft);
+    plain.finish().map_err(failed)?;
+    unpacked
+}
+
+/// Gives a verified blob its name. It is on the disk when what is recorded with it is synced.
+fn keep_blob(inner: &Inner, ingest: Ingest, digest: &Digest) -> Result<()> {
+    inner.unsynced.blob(digest);
+    inner.content.commit_unsynced(ingest, digest)?;
+    inner.unsynced.blob(digest);
+    Ok(())
 }
 
 /// Only keeps the blob. Blocks.
 fn store(job: &Job, layer: &Layer, reader: BlobReader) -> Result<Ready, Failure> {
     match reader.finish(&layer.descriptor.digest) {
         Ok(Some(ingest)) => {
-            job.inner.content.commit(ingest, &layer.descriptor.digest).map_err(Failure::Other)?;
+            keep_blob(&job.inner, ingest, &layer.descriptor.digest).map_err(Failure::Other)?;
             Ok(Ready::Stored)
         }
         Ok(None) => Err(Failure::Other(Error::internal("a layer was fetched and not kept"))),
         Err(Problem::Other(error)) => Err(Failure::Other(error)),
         Err(problem) => Err(Failure::Blob(problem)),
-    }
-}
-
-/// Who sent the last part.
-struct Sender {
-    index: usize,
-    name: String,
-}
-
-/// Fetches a blob into `send`. A transfer that breaks is taken up where it broke.
-async fn feed(job: &Job, d: &Descriptor, send: mpsc::Sender<Bytes>) -> Result<Sender, RegistryError> {
-    let mut report = Report::new(&job.listeners, d);
-    let (mut sent, mut stalls, mut resumes) = (0u64, 0, 0);
-    loop {
-        let mut arriving = match job.session.blob(&d.digest, sent).await {
-            Ok(arriving) => arriving,
-            // Asked for what comes after the end: the blob is shorter than its manifest says.
-            Err(RegistryError::Status { status, .. }) if sent > 0 && status.as_u16() == 416 => {
-                let (host, digest) = (job.session.name(), d.digest.clone());
-                return Err(RegistryError::Size { host, digest, expected: d.size, found: sent });
-            }
-            Err(error) => return Err(error),
-        };
-        let sender = Sender { index: arriving.index, name: arriving.host.clone() };
-        let start = sent;
-        let broke = loop {
-            match arriving.next().await {
-                Ok(Some(mut data)) => {
-                    while !data.is_empty() {
-                        let part = data.split_to(data.len().min(PART_MAX));
-                        sent += part.len() as u64;
-                        if send.send(part).await.is_err() || sent > d.size {
-                            // The reader has given up, or is about to: it knows why.
-                            return Ok(sender);
-                        }
-                    }
-                    report.tell(sent, LayerState::Fetching);
-                }
-                Ok(None) if sent >= d.size => {
-                    report.now(sent, LayerState::Fetching);
-                    return Ok(sender);
-                }
-                Ok(None) => {
-                    let (host, digest) = (sender.name.clone(), d.digest.clone());
-                    break RegistryError::Size { host, digest, expected: d.size, found: sent };
-                }
-                Err(error) => break error,
-            }
-        };
-        stalls = if sent > start { 1 } else { stalls + 1 };
-        resumes += 1;
-        if stalls >= STALLS_MAX || resumes > RESUMES_MAX {
-            return Err(broke);
-        }
-        tracing::info!(digest = %d.digest, at = sent, error = %types::error::chain(&broke), "the transfer broke off and is taken up again");
-        tokio::time::sleep(retry_wait(stalls)).await;
     }
 }
 
@@ -274,7 +267,7 @@ impl<'a> Report<'a> {
         Report { listeners, digest: descriptor.digest.clone(), total: descriptor.size, last: None }
     }
 
-    fn tell(&mut self, done: u64, state: LayerState) {
+    pub(super) fn tell(&mut self, done: u64, state: LayerState) {
         if self.last.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
             self.now(done, state);
         }

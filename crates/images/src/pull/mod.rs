@@ -4,12 +4,20 @@
 //! fails or is dropped leaves whole, verified layers and blobs, which the next attempt uses and
 //! [`crate::Images::collect`] removes; half ones remove themselves.
 
+mod feed;
 pub(crate) mod flight;
 mod layer;
+mod lazy;
+pub(crate) mod permit;
+mod stored;
 mod stream;
+
+pub(crate) use permit::permit_import;
+pub(crate) use stored::{Stored, stored};
 
 use crate::image::{ConfigFile, ImageRecord, chain_ids};
 use crate::index::LayerRecord;
+use crate::lease::Lease;
 use crate::manifest::{self, Descriptor, Document, MANIFEST_MAX, ManifestError};
 use crate::platform::Platform;
 use crate::progress::{LayerState, Listeners, Progress};
@@ -31,19 +39,19 @@ const NESTING_MAX: usize = 3;
 /// now and then must not hold up this one, which may have another registry or other credentials.
 const TURN_MAX: Duration = Duration::from_secs(60);
 
-/// What all parts of one pull share. Blocking work holds it too, so that what a pull needs stays pinned
+/// Layers that are unpacked at once by all pulls of the node: what they hold in memory is bounded by that.
+static UNPACKING: Semaphore = Semaphore::const_new(6);
+
+/// What all parts of one pull share. Blocking work holds it too, so that what a pull needs stays leased
 /// until the last of its work has ended.
 pub(crate) struct Job {
     pub inner: Arc<Inner>,
-    pub session: Session,
+    /// None where everything comes from the content store.
+    pub session: Option<Session>,
     pub listeners: Arc<Listeners>,
-    pin: u64,
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        self.inner.index().unpin(self.pin);
-    }
+    /// What the layers may unpack to, each and together.
+    pub limits: layers::UnpackLimits,
+    lease: Lease,
 }
 
 /// What a reference resolved to.
@@ -88,28 +96,32 @@ async fn pull(
         }
     })
     .await?;
-    let pin = inner.index().pin();
-    let job = Arc::new(Job { inner, session, listeners, pin });
+    let lease = inner.lease();
+    let limits = inner.config.unpack_limits();
+    let job = Arc::new(Job { inner, session: Some(session), listeners, limits, lease });
     if let Some(known) = unchanged(&job, &reference).await? {
         return Ok(known);
     }
     let resolved = resolve(&job, &reference).await?;
+    let digests = resolved.documents.iter().map(|d| d.digest.clone()).collect();
+    permit::permit(&job.inner, job.session()?, &reference, digests).await?;
     let config_bytes = config(&job, &resolved.config).await?;
     let file = ConfigFile::parse(&config_bytes)?;
-    let plan = plan(&job, &reference, &resolved, &file)?;
+    let plan = plan(&job, &reference.to_string(), &resolved, &file)?;
     let documents = resolved.documents.iter().map(|d| &d.digest).chain([&resolved.config.digest]);
     let blobs: Vec<Digest> = documents.chain(resolved.layers.iter().map(|l| &l.digest)).cloned().collect();
     job.need(plan.iter().map(|l| l.chain.clone()).collect::<Vec<_>>(), blobs).await;
+    lazy::lazily(&job, &reference, &resolved, &plan).await?;
     let committed = fetch(&job, &plan).await?;
-    let record = describe(&job.inner, &reference, &resolved, file, &plan);
+    let mut record = describe(&job.inner, &reference, &resolved, file, &plan);
     let id = record.id.clone();
     let work = job.clone();
     blocking(move || {
-        let content = &work.inner.content;
-        for document in &resolved.documents {
-            content.write(&document.digest, &document.bytes)?;
+        work.keep_documents(&resolved, &config_bytes, &record)?;
+        if work.inner.snapshotter.fetches_layers() {
+            // Of a layer that it got by itself there is no blob to keep.
+            record.blobs.retain(|blob| work.inner.content.size(blob).is_some());
         }
-        content.write(&resolved.config.digest, &config_bytes)?;
         work.inner.record(record, &committed)
     })
     .await?;
@@ -122,7 +134,7 @@ async fn pull(
 /// first saves the transfer, and a registry's pull quota, and still checks the credentials.
 async fn unchanged(job: &Arc<Job>, reference: &Reference) -> Result<Option<Arc<ImageRecord>>> {
     let Some(before) = job.inner.index().by_reference(reference) else { return Ok(None) };
-    let digest = match job.session.head(&target(reference)).await {
+    let digest = match job.session()?.head(&target(reference)).await {
         Ok(Some(digest)) => digest,
         // Not every registry answers HEAD well; GET decides.
         Ok(None) => return Ok(None),
@@ -135,11 +147,14 @@ async fn unchanged(job: &Arc<Job>, reference: &Reference) -> Result<Option<Arc<I
     }
     let name = format!("{}@{digest}", reference.repository());
     let Some(known) = job.inner.index().by_name(&name) else { return Ok(None) };
+    // The policy may have become stricter since it was pulled.
+    permit::permit(&job.inner, job.session()?, reference, vec![digest, known.manifest.clone()]).await?;
     job.need(known.chain.clone(), known.blobs.clone()).await;
     let tag = if reference.digest().is_none() { reference.tagged() } else { None };
     let work = job.clone();
     blocking(move || {
-        if !known.chain.iter().all(|layer| work.inner.snapshotter.has_layer(layer)) {
+        // What was lost, or was found damaged by a check, is got again.
+        if !work.inner.is_intact(&known) {
             return Ok(None);
         }
         match tag {
@@ -161,7 +176,7 @@ fn target(reference: &Reference) -> String {
 async fn resolve(job: &Arc<Job>, reference: &Reference) -> Result<Resolved> {
     let platform = &job.inner.config.platform;
     let mut documents = Vec::new();
-    let mut current = job.session.manifest(&target(reference)).await?;
+    let mut current = job.session()?.manifest(&target(reference)).await?;
     let mut announced = current.media_type.clone();
     loop {
         match manifest::parse(&current.digest, announced.as_deref(), &current.bytes)? {
@@ -193,7 +208,7 @@ async fn child(job: &Arc<Job>, chosen: &Descriptor) -> Result<Fetched> {
     let stored = blocking(move || Ok(work.inner.content.read(&digest, MANIFEST_MAX).ok().flatten())).await?;
     let fetched = match stored {
         Some(bytes) => Fetched { bytes, media_type: None, digest: chosen.digest.clone() },
-        None => job.session.manifest(chosen.digest.as_str()).await?,
+        None => job.session()?.manifest(chosen.digest.as_str()).await?,
     };
     // Both the index and the registry say what it is; they must agree (CVE-2021-41190).
     if let Some(header) = &fetched.media_type
@@ -219,12 +234,12 @@ async fn config(job: &Arc<Job>, d: &Descriptor) -> Result<Vec<u8>> {
         blocking(move || Ok(work.inner.content.read(&digest, manifest::CONFIG_MAX).ok().flatten())).await?;
     match stored {
         Some(bytes) => Ok(bytes),
-        None => Ok(job.session.small_blob(&d.digest, d.size, "the image's configuration").await?),
+        None => Ok(job.session()?.small_blob(&d.digest, d.size, "the image's configuration").await?),
     }
 }
 
 /// Pairs the manifest's layers with the configuration's.
-fn plan(job: &Job, reference: &Reference, resolved: &Resolved, file: &ConfigFile) -> Result<Vec<Layer>> {
+fn plan(job: &Job, reference: &str, resolved: &Resolved, file: &ConfigFile) -> Result<Vec<Layer>> {
     let (layers, diff_ids) = (&resolved.layers, &file.diff_ids);
     if layers.len() != diff_ids.len() {
         return Err(ManifestError::LayerCount { diff_ids: diff_ids.len(), layers: layers.len() }.into());
@@ -242,7 +257,7 @@ fn plan(job: &Job, reference: &Reference, resolved: &Resolved, file: &ConfigFile
         variant: config.variant.clone(),
     };
     if !own.os.is_empty() && job.inner.config.platform.preference(&own).is_none() {
-        tracing::warn!(image = %reference, platform = %own, "the image is made for another machine; its programs may not start");
+        tracing::warn!(image = reference, platform = %own, "the image is made for another machine; its programs may not start");
     }
     let chain = chain_ids(diff_ids);
     let plan = layers.iter().zip(diff_ids).enumerate().map(|(at, (descriptor, diff_id))| Layer {
@@ -262,27 +277,59 @@ fn plan(job: &Job, reference: &Reference, resolved: &Resolved, file: &ConfigFile
 }
 
 impl Job {
+    /// Stores the documents of an image. Synced, unless its layers are not either: the record then says so of all.
+    fn keep_documents(&self, resolved: &Resolved, config: &[u8], record: &ImageRecord) -> Result<()> {
+        let Inner { content, unsynced, .. } = &*self.inner;
+        let later = unsynced.has_layer_of(&record.chain);
+        let documents = resolved.documents.iter().map(|d| (&d.digest, &d.bytes[..]));
+        for (digest, bytes) in documents.chain([(&resolved.config.digest, config)]) {
+            if !later {
+                content.write(digest, bytes)?;
+            } else if content.size(digest) != Some(bytes.len() as u64) {
+                unsynced.blob(digest);
+                content.write_unsynced(digest, bytes)?;
+                unsynced.blob(digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is asked for what is not here.
+    pub(crate) fn session(&self) -> Result<&Session> {
+        self.session.as_ref().ok_or_else(|| Error::not_found("it is not in the archive"))
+    }
+
     /// Protects what this pull will use, before it is looked whether it is there.
     async fn need(
         &self,
         layers: impl IntoIterator<Item = ChainId> + Send,
         blobs: impl IntoIterator<Item = Digest> + Send,
     ) {
-        let _no_collection = self.inner.collecting.lock().await;
-        if let Some(pins) = self.inner.index().pins(self.pin) {
-            pins.layers.extend(layers);
-            pins.blobs.extend(blobs);
-        }
+        self.lease.need(layers, blobs).await;
     }
 }
 
-/// Gets all layers ready side by side, and commits them bottom up as soon as it is their turn.
+/// Gets all layers in place, unless the disk would be too full then.
 async fn fetch(job: &Arc<Job>, plan: &[Layer]) -> Result<Vec<(ChainId, LayerRecord)>> {
-    let downloads = Arc::new(Semaphore::new(job.inner.config.max_concurrent_downloads.max(1)));
+    let (work, layers) = (job.clone(), plan.to_vec());
+    blocking(move || {
+        // A layer is at least as large unpacked as compressed.
+        let copies = if work.inner.config.keeps_layers() { 2 } else { 1 };
+        let missing = layers.iter().filter(|layer| !work.inner.is_whole(&layer.chain));
+        let bytes = missing.fold(0_u64, |sum, layer| sum.saturating_add(layer.descriptor.size));
+        if bytes == 0 { Ok(()) } else { work.inner.reserve.check(bytes.saturating_mul(copies)) }
+    })
+    .await?;
+    job.inner.reserve.during(fetch_all(job, plan)).await
+}
+
+/// Gets all layers ready side by side, and commits them bottom up as soon as it is their turn.
+async fn fetch_all(job: &Arc<Job>, plan: &[Layer]) -> Result<Vec<(ChainId, LayerRecord)>> {
+    let own = Arc::new(Semaphore::new(job.inner.config.max_concurrent_downloads.max(1)));
     // Dropping the set, as every error below does, ends the tasks that still run.
     let mut tasks = JoinSet::new();
     for (at, layer) in plan.iter().cloned().enumerate() {
-        let (job, downloads) = (job.clone(), downloads.clone());
+        let (job, own) = (job.clone(), own.clone());
         tasks.spawn(async move {
             let mut report = Report::new(&job.listeners, &layer.descriptor);
             report.now(0, LayerState::Waiting);
@@ -291,12 +338,34 @@ async fn fetch(job: &Arc<Job>, plan: &[Layer]) -> Result<Vec<(ChainId, LayerReco
             let turn = job.inner.layer_turn(&layer.chain).lock_owned();
             // After that long both fetch it. The one that commits later finds it in place, which is fine.
             let turn = tokio::time::timeout(TURN_MAX, turn).await.ok();
-            let (work, chain) = (job.clone(), layer.chain.clone());
-            if blocking(move || Ok(work.inner.snapshotter.has_layer(&chain))).await? {
+            let (work, same) = (job.clone(), layer.clone());
+            let there = move || {
+                let lost = work.session.is_some() && work.inner.is_lost(&same.descriptor.digest);
+                Ok((work.inner.is_whole(&same.chain), lost))
+            };
+            let (whole, lost) = blocking(there).await?;
+            if whole && !lost {
                 report.now(layer.descriptor.size, LayerState::Present);
                 return Ok::<_, Error>((at, None, turn));
             }
-            let _permit = downloads.acquire().await;
+            // The same blob may be wanted on other layers, by this image or another: whoever comes second finds it
+            // stored. Its holder waits for nobody but the places below, whose holders wait for nobody.
+            let fetching = job.inner.layer_turn(&layer.descriptor.digest).lock_owned();
+            let _fetching = match layer.descriptor.digest == layer.chain {
+                // The bottom layer of a plain tar: this is the turn that is held already.
+                true => None,
+                false => tokio::time::timeout(TURN_MAX, fetching).await.ok(),
+            };
+            // A place in this pull, so that one image leaves some to others, then one of the node's.
+            let _own = own.acquire().await;
+            let _place = job.inner.transport.download_turn().await;
+            let _unpacking = UNPACKING.acquire().await;
+            if whole {
+                // A check found its blob missing or damaged, or the disk lost it.
+                layer::keep(&job, &layer).await?;
+                report.now(layer.descriptor.size, LayerState::Present);
+                return Ok((at, None, turn));
+            }
             let ready = layer::get(&job, &layer).await?;
             report.now(layer.descriptor.size, LayerState::Unpacked);
             Ok((at, Some(ready), turn))
@@ -312,6 +381,10 @@ async fn fetch(job: &Arc<Job>, plan: &[Layer]) -> Result<Vec<(ChainId, LayerReco
             let layer = plan[committed.len()].clone();
             let (work, report) = (job.clone(), layer.descriptor.clone());
             let fresh = ready.is_some();
+            let _unpacking = match ready {
+                Some(Ready::Stored) => UNPACKING.acquire().await.ok(),
+                _ => None,
+            };
             let usage = blocking(move || {
                 let usage = commit(&work, &layer, ready);
                 drop(turn);
@@ -342,8 +415,8 @@ fn commit(job: &Job, layer: &Layer, ready: Option<Ready>) -> Result<(ChainId, La
             return Ok((layer.chain.clone(), usage));
         }
     };
-    snapshotter
-        .commit_layer(*draft, &layer.chain, &layer.below, &unpacked)
+    job.inner
+        .place(*draft, &layer.chain, &layer.below, &unpacked)
         .map_err(|e| e.context(format!("cannot put layer {} in place", layer.descriptor.digest)))?;
     Ok((layer.chain.clone(), snapshotter.layer_usage(&layer.chain)?.into()))
 }
@@ -356,22 +429,32 @@ fn describe(
     file: ConfigFile,
     plan: &[Layer],
 ) -> ImageRecord {
+    // A reference with a digest names that content; its tag, if any, promises nothing.
+    let tag = if reference.digest().is_none() { reference.tagged() } else { None };
+    let outer = resolved.documents.first().map_or(&resolved.config.digest, |d| &d.digest);
+    let digests = vec![format!("{}@{outer}", reference.repository())];
+    describe_as(inner, tag.into_iter().collect(), digests, resolved, file, plan)
+}
+
+/// The record of an image with these names and repository digests.
+fn describe_as(
+    inner: &Inner,
+    names: Vec<String>,
+    digests: Vec<String>,
+    resolved: &Resolved,
+    file: ConfigFile,
+    plan: &[Layer],
+) -> ImageRecord {
     let documents = resolved.documents.iter().map(|d| d.digest.clone());
     let mut blobs: Vec<Digest> = documents.chain([resolved.config.digest.clone()]).collect();
     if inner.config.keeps_layers() {
         blobs.extend(resolved.layers.iter().map(|l| l.digest.clone()));
     }
-    let outer = resolved.documents.first().map_or(&resolved.config.digest, |d| &d.digest);
     let manifest = resolved.documents.last().map_or(&resolved.config.digest, |d| &d.digest);
     ImageRecord {
         id: resolved.config.digest.clone(),
-        // A reference with a digest names that content; its tag, if any, promises nothing.
-        names: if reference.digest().is_none() {
-            reference.tagged().into_iter().collect()
-        } else {
-            Vec::new()
-        },
-        digests: vec![format!("{}@{outer}", reference.repository())],
+        names,
+        digests,
         manifest: manifest.clone(),
         config: file.config,
         chain: plan.iter().map(|l| l.chain.clone()).collect(),

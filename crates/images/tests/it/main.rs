@@ -2,10 +2,15 @@
 //! from Debian's docker-registry where it is installed.
 
 mod auth;
+mod fetching;
 mod hostile;
 mod image;
+mod keep;
 mod lifecycle;
+mod memory;
+mod names;
 mod network;
 mod node;
 mod real;
 mod server;
+mod transfer;

@@ -67,6 +67,49 @@ async fn a_throttling_registry_is_waited_for_and_its_words_are_passed_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pull_that_makes_no_progress_ends_with_the_registrys_name_and_status() {
+    let (image, blob) = big();
+    let name = digest(&blob);
+    let server = Server::start(Shelf::default().with("v1", &image), move |seen| {
+        // One byte now and then, from wherever it is asked to go on.
+        seen.path.contains(&name).then(|| Reply {
+            trickle: Some((1, Duration::from_millis(100))),
+            ..Reply::new(200, blob.clone())
+        })
+    })
+    .await;
+    let (node, start) = (Node::new(), Instant::now());
+    let error = node.images.pull(&server.name("app:v1"), None, None).await.expect_err("no progress");
+    let text = error.chain();
+    assert!(text.contains(&server.addr.to_string()) && text.contains("200 OK"), "{text}");
+    assert!(text.contains("no progress"), "{text}");
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{text}");
+    // The limit of the test's node is 0.7 s; many resumes would take many times that.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(node.content("ingest").is_empty() && node.images.list().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_trickles_is_left_for_the_registry() {
+    let (image, blob) = big();
+    let name = digest(&blob);
+    let content = blob.clone();
+    let slow = Server::start(Shelf::default().with("v1", &image), move |seen| {
+        seen.path.contains(&name).then(|| Reply {
+            trickle: Some((1, Duration::from_millis(100))),
+            ..Reply::new(200, content.clone())
+        })
+    })
+    .await;
+    let good = Server::start(Shelf::default().with("v1", &image), |_| None).await;
+    let hosts = format!("server = \"http://{}\"\n[host.\"http://{}\"]\n", good.addr, slow.addr);
+    let node = Node::with_hosts(&[("example.org", &hosts)]);
+    let name = Reference::parse("example.org/app:v1").expect("reference");
+    node.images.pull(&name, None, None).await.expect("from the registry itself");
+    assert_eq!(good.count("GET", &digest(&blob)), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_not_found_and_said_in_the_registrys_words() {
     let (server, node) = (Server::start(Shelf::default(), |_| None).await, Node::new());
     let error = node.images.pull(&server.name("app:v1"), None, None).await.expect_err("missing");

@@ -1,6 +1,6 @@
 //! A node for a test: metadata, snapshotter and images in a temporary folder on a local disk.
 
-use corten_images::{Images, ImagesConfig, Timeouts};
+use corten_images::{Images, ImagesConfig, Pinned, Timeouts};
 use snapshots::Snapshotter;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,11 +22,25 @@ pub struct Settings {
     pub discard: bool,
     /// `hosts.toml` by host.
     pub hosts: Vec<(String, String)>,
+    /// See [`ImagesConfig::collect_after`].
+    pub collect_after: Duration,
+    pub pinned: &'static [&'static str],
+    pub min_free: u64,
+    /// The text of a `registries.conf`.
+    pub registries_conf: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { snapshotter: "overlayfs", discard: false, hosts: Vec::new() }
+        Settings {
+            snapshotter: "overlayfs",
+            discard: false,
+            hosts: Vec::new(),
+            collect_after: Duration::from_secs(45),
+            pinned: &[],
+            min_free: 0,
+            registries_conf: None,
+        }
     }
 }
 
@@ -47,18 +61,35 @@ impl Node {
         Node::open(root, settings, Some(dir))
     }
 
-    fn open(root: PathBuf, settings: Settings, dir: Option<tempfile::TempDir>) -> Node {
+    pub fn open(root: PathBuf, settings: Settings, dir: Option<tempfile::TempDir>) -> Node {
+        Node::open_in(root, settings, dir, None)
+    }
+
+    fn open_in(
+        root: PathBuf,
+        settings: Settings,
+        dir: Option<tempfile::TempDir>,
+        boot: Option<&str>,
+    ) -> Node {
+        std::fs::create_dir_all(&root).expect("root");
         for (host, text) in &settings.hosts {
             let folder = root.join("certs.d").join(host);
             std::fs::create_dir_all(&folder).expect("folder");
             std::fs::write(folder.join("hosts.toml"), text).expect("hosts.toml");
+        }
+        if let Some(text) = &settings.registries_conf {
+            std::fs::write(root.join("registries.conf"), text).expect("registries.conf");
         }
         let meta = Arc::new(Meta::open(&root.join("meta.redb")).expect("meta"));
         let snapshotter =
             snapshots::open(settings.snapshotter, &root.join("snapshots")).expect("snapshotter");
         let config = ImagesConfig {
             registry_config_path: Some(root.join("certs.d")),
+            registries_conf: settings.registries_conf.as_ref().map(|_| root.join("registries.conf")),
             discard_unpacked_layers: settings.discard,
+            collect_after: settings.collect_after,
+            pinned: Pinned::parse(settings.pinned).expect("patterns"),
+            min_free: settings.min_free,
             timeouts: Timeouts {
                 connect: Duration::from_secs(2),
                 headers: Duration::from_secs(3),
@@ -66,13 +97,30 @@ impl Node {
             },
             ..ImagesConfig::new(&root)
         };
-        let images = Images::open(config, meta, snapshotter.clone()).expect("images");
+        let images = match boot {
+            None => Images::open(config, meta, snapshotter.clone()),
+            Some(boot) => Images::open_with_boot(config, meta, snapshotter.clone(), boot),
+        };
+        let images = images.expect("images");
         Node { images, snapshotter, root, settings, _dir: dir }
+    }
+
+    /// The node of a disk whose machine was started again.
+    pub fn open_after_reboot(root: PathBuf, settings: Settings) -> Node {
+        Node::open_in(root, settings, None, Some("another boot"))
     }
 
     /// The same node after its daemon was started again.
     pub fn restarted(self) -> Node {
         self.restarted_after(|_| ())
+    }
+
+    /// The same node after its configuration was changed between two runs of its daemon.
+    pub fn restarted_with(self, change: impl FnOnce(&mut Settings)) -> Node {
+        let Node { images, snapshotter, root, mut settings, _dir } = self;
+        drop((images, snapshotter));
+        change(&mut settings);
+        Node::open(root, settings, _dir)
     }
 
     /// The same node after its metadata was changed between two runs of its daemon.
@@ -96,8 +144,14 @@ impl Node {
         let source = self.snapshotter.prepare("reader", &layers).expect("prepare");
         let found = match &source {
             container::plan::RootSource::Overlay { lower, .. } => {
-                lower.iter().find_map(|l| std::fs::read_to_string(format!("{l}/{path}")).ok())
+                lower.iter().find_map(|layer| match layer {
+                    container::plan::Layer::Directory(l) => {
+                        std::fs::read_to_string(format!("{l}/{path}")).ok()
+                    }
+                    container::plan::Layer::Erofs(_) => None,
+                })
             }
+            container::plan::RootSource::Filesystem(_) => None,
             container::plan::RootSource::Directory(dir) => {
                 std::fs::read_to_string(format!("{dir}/{path}")).ok()
             }

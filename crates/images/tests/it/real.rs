@@ -12,11 +12,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-const REGISTRY: &str = "/usr/bin/docker-registry";
+pub const REGISTRY: &str = "/usr/bin/docker-registry";
 
-struct Registry {
+pub struct Registry {
     child: Child,
-    addr: SocketAddr,
+    pub addr: SocketAddr,
     _dir: tempfile::TempDir,
 }
 
@@ -28,7 +28,7 @@ impl Drop for Registry {
 }
 
 impl Registry {
-    async fn start() -> Registry {
+    pub async fn start() -> Registry {
         let dir = tempfile::tempdir().expect("temp dir");
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let addr = free.local_addr().expect("address");

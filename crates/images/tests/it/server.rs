@@ -40,6 +40,8 @@ pub struct Reply {
     pub cut: Option<usize>,
     /// Wait before answering.
     pub delay: Duration,
+    /// Send so many bytes of the body at once, and pause after each.
+    pub trickle: Option<(usize, Duration)>,
 }
 
 impl Reply {
@@ -227,17 +229,25 @@ async fn handle(
             frames.push(Ok(Frame::data(reply.body.slice(..cut.min(whole)))));
             frames.push(Err(io::Error::other("cut")));
         }
-        None => frames.push(Ok(Frame::data(reply.body))),
+        None => match reply.trickle {
+            Some((size, _)) => {
+                let parts = (0..whole).step_by(size).map(|at| reply.body.slice(at..whole.min(at + size)));
+                frames.extend(parts.map(|part| Ok(Frame::data(part))));
+            }
+            None => frames.push(Ok(Frame::data(reply.body))),
+        },
     }
+    let pause = reply.trickle.map_or(Duration::ZERO, |(_, pause)| pause);
     if !reply.headers.iter().any(|(n, _)| n == "content-length") {
         response = response.header("content-length", whole);
     }
     // The pause lets what was sent arrive before the connection breaks.
-    let body = StreamBody::new(stream::unfold(frames.into_iter(), |mut frames| async move {
+    let body = StreamBody::new(stream::unfold(frames.into_iter(), move |mut frames| async move {
         let next = frames.next()?;
         if next.is_err() {
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
+        tokio::time::sleep(pause).await;
         Some((next, frames))
     }));
     response.body(BodyExt::boxed(body)).expect("response")

@@ -188,6 +188,9 @@ mod tests {
         assert!(found[0].starts_with("spec.volumes[0].configMap: is not supported"), "{found:?}");
         let found = problems(&with_container("    volumeMounts: [{name: v, mountPath: /v, subPath: x}]\n"));
         assert!(found[0].starts_with("spec.containers[0].volumeMounts[0].subPath"), "{found:?}");
+        let found = problems(&with_spec("  volumes:\n  - name: v\n    image: {pullPolicy: Sometimes}\n"));
+        assert!(found[0].starts_with("spec.volumes[0].image.reference"), "{found:?}");
+        assert!(found[1].starts_with("spec.volumes[0].image.pullPolicy"), "{found:?}");
         let found = problems(&with_container("    resources: {limits: {nvidia.com/gpu: 1}}\n"));
         assert!(found[0].starts_with("spec.containers[0].resources.limits.nvidia.com/gpu"), "{found:?}");
     }

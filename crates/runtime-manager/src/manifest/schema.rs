@@ -189,6 +189,7 @@ const VOLUME: &[Field] = &[
         ]),
     ),
     Field("hostPath", Object(&[Field("path", Text), Field("type", Text)])),
+    Field("image", Object(&[Field("reference", Text), Field("pullPolicy", Text)])),
 ];
 
 const VOLUME_MOUNT: &[Field] = &[
@@ -197,7 +198,7 @@ const VOLUME_MOUNT: &[Field] = &[
     Field("readOnly", Bool),
     Field("recursiveReadOnly", Text),
     Field("mountPropagation", Text),
-    Field("subPath", Refused("mount a volume of its own")),
+    Field("subPath", Text),
     Field("subPathExpr", Refused("mount a volume of its own")),
 ];
 
@@ -262,6 +263,7 @@ mod tests {
              - `dnsPolicy: ClusterFirst` without a cluster is the machine's own resolver.\n\
              - `runtimeClassName` names the runtime handler itself, for there are no RuntimeClass objects.\n\
              - `emptyDir` is on the disk, without a limit of size.\n\
+             - An `image` volume is read-only and noexec; `subPath` is for these volumes alone: a folder of the image.\n\
              - `terminationMessagePolicy` is `File`, `procMount` is `Default`, `hostUsers` is true.\n\n\
              | field | what is done with it |\n|---|---|\n",
         );

@@ -214,9 +214,19 @@ fn volume_rules(volume: &Volume, path: &str, report: &mut Report) {
             "must be 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends",
         );
     }
+    if let Some(image) = &volume.image {
+        if volume.empty_dir.is_some() || volume.host_path.is_some() {
+            report.add(path, "has two sources");
+        }
+        if image.reference.as_deref().is_none_or(str::is_empty) {
+            report.add(format!("{path}.image.reference"), "is missing");
+        }
+        let policies = ["Always", "IfNotPresent", "Never"];
+        return report.one_of(format!("{path}.image.pullPolicy"), image.pull_policy.as_deref(), &policies);
+    }
     match (&volume.empty_dir, &volume.host_path) {
         (Some(_), Some(_)) => report.add(path, "has two sources"),
-        (None, None) => report.add(path, "has no source; emptyDir and hostPath are supported"),
+        (None, None) => report.add(path, "has no source; emptyDir, hostPath and image are supported"),
         (Some(empty), None) => {
             if empty.medium.as_deref().is_some_and(|medium| !medium.is_empty()) {
                 report.add(format!("{path}.emptyDir.medium"), "only the disk is supported; leave it out");
@@ -317,16 +327,27 @@ fn container_rules(
             report.add(format!("{path}.hostPort"), "is used twice");
         }
     }
-    mounts(container, volumes, path, report);
+    mounts(container, spec, volumes, path, report);
     resources(container, path, report);
     security(container, path, report);
 }
 
-fn mounts(container: &Container, volumes: &BTreeSet<&str>, path: &str, report: &mut Report) {
+fn mounts(container: &Container, spec: &PodSpec, volumes: &BTreeSet<&str>, path: &str, report: &mut Report) {
     let mut places = BTreeSet::new();
     let privileged = container.security_context.as_ref().and_then(|s| s.privileged) == Some(true);
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let path = format!("{path}.volumeMounts[{index}]");
+        let of_image = |volume: &Volume| volume.name == mount.name && volume.image.is_some();
+        if let Some(folder) = mount.sub_path.as_deref().filter(|folder| !folder.is_empty()) {
+            if !spec.volumes.iter().flatten().any(of_image) {
+                report.add(
+                    format!("{path}.subPath"),
+                    "is for volumes of images alone; mount a volume of its own",
+                );
+            } else if folder.starts_with('/') || folder.split('/').any(|part| part == "..") {
+                report.add(format!("{path}.subPath"), "must be relative and without '..'");
+            }
+        }
         if !volumes.contains(mount.name.as_str()) {
             report.add(format!("{path}.name"), format!("there is no volume {:?}", mount.name));
         }

@@ -4,7 +4,7 @@ use super::{Control, Event, Manager, Running, Stop};
 use crate::translate;
 use crate::{Error, Result};
 use cri_api::v1::{Image, ImageSpec};
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::PodSpec;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -19,11 +19,10 @@ enum Policy {
     Never,
 }
 
-/// The container's policy. By default a name without a tag, or with `latest`, is always fetched
+/// The policy of a container, or of a volume. By default a name without a tag, or with `latest`, is always fetched
 /// (core/v1 defaults); a digest never changes, so that it is not.
-fn policy(container: &Container) -> Policy {
-    let image = container.image.as_deref().unwrap_or_default();
-    match container.image_pull_policy.as_deref() {
+fn policy(image: &str, policy: Option<&str>) -> Policy {
+    match policy {
         Some("Always") => Policy::Always,
         Some("Never") => Policy::Never,
         Some(_) => Policy::IfNotPresent,
@@ -38,14 +37,28 @@ fn policy(container: &Container) -> Policy {
     }
 }
 
+/// Every image of the pod with its policy: those that are mounted, then those of containers.
+fn wanted(spec: &PodSpec) -> Vec<(String, Policy)> {
+    let volumes = spec.volumes.iter().flatten().filter_map(|volume| {
+        let image = volume.image.as_ref()?;
+        let name = image.reference.clone()?;
+        let policy = policy(&name, image.pull_policy.as_deref());
+        Some((name, policy))
+    });
+    let containers = translate::containers(spec).into_iter().map(|(_, container)| {
+        let name = container.image.clone().unwrap_or_default();
+        let policy = policy(&name, container.image_pull_policy.as_deref());
+        (name, policy)
+    });
+    volumes.chain(containers).collect()
+}
+
 impl Manager {
     /// Makes sure that every image of the pod is there. Only this waits for the network, and a request to
     /// stop ends it at once.
     pub(super) async fn ensure_images(&self, running: &mut Running, control: &Control) -> Result<()> {
         let spec = running.pod.spec.clone().unwrap_or_default();
-        for (_, container) in translate::containers(&spec) {
-            let name = container.image.clone().unwrap_or_default();
-            let policy = policy(container);
+        for (name, policy) in wanted(&spec) {
             if running.images.contains_key(&name) {
                 // Even with Always: it was fetched a moment ago for this very pod.
                 continue;
@@ -102,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_default_policy_follows_the_tag() {
-        let of = |image: &str| policy(&Container { image: Some(image.into()), ..Default::default() });
+        let of = |image: &str| policy(image, None);
         assert_eq!(of("busybox"), Policy::Always);
         assert_eq!(of("busybox:latest"), Policy::Always);
         assert_eq!(of("busybox:1.36"), Policy::IfNotPresent);

@@ -50,6 +50,14 @@ impl Manager {
         let spec = running.pod.spec.clone().unwrap_or_default();
         let begin = Instant::now();
         running.volumes = volumes::prepare(&spec, &running.work.volumes())?;
+        for source in running.volumes.values_mut() {
+            // By what was fetched, as containers are made: a tag may move meanwhile.
+            if let volumes::Source::Image(name) = source
+                && let Some((reference, _)) = running.images.get(name)
+            {
+                name.clone_from(reference);
+            }
+        }
         make_dir_all(&running.log_dir)?;
         running.note(control, "prepare volumes", begin);
         go_on(control)?;

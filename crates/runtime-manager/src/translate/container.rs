@@ -1,6 +1,6 @@
 //! `v1.Container` to `ContainerConfig` (kubelet `generateContainerConfig`).
 
-use super::volumes::Volumes;
+use super::volumes::{Source, Volumes};
 use super::{Identity, Node, Role, env, grace, keys, resources, security};
 use crate::{Error, Result};
 use cri_api::v1::{
@@ -140,7 +140,7 @@ fn mounts(inputs: &Inputs<'_>) -> Result<Vec<Mount>> {
 }
 
 fn volume_mount(mount: &VolumeMount, volumes: &Volumes, path: &str) -> Result<Mount> {
-    let host = volumes.get(&mount.name).ok_or_else(|| {
+    let source = volumes.get(&mount.name).ok_or_else(|| {
         Error::refused(format!("{path}.name"), format!("there is no volume {:?}", mount.name))
     })?;
     let mut at = mount.mount_path.clone();
@@ -153,13 +153,32 @@ fn volume_mount(mount: &VolumeMount, volumes: &Volumes, path: &str) -> Result<Mo
         Some("Bidirectional") => MountPropagation::PropagationBidirectional,
         _ => MountPropagation::PropagationPrivate,
     };
-    Ok(Mount {
-        container_path: at,
-        host_path: host.to_string_lossy().into_owned(),
-        readonly: mount.read_only == Some(true),
-        propagation: propagation as i32,
-        recursive_read_only: mount.recursive_read_only.as_deref() == Some("Enabled"),
-        ..Default::default()
+    let recursive_read_only = mount.recursive_read_only.as_deref() == Some("Enabled");
+    let propagation = propagation as i32;
+    let sub_path = mount.sub_path.clone().unwrap_or_default();
+    Ok(match source {
+        // The runtime knows the image by the name that it was fetched by, and mounts it read-only always.
+        Source::Image(image) => Mount {
+            container_path: at,
+            image: Some(ImageSpec { image: image.clone(), ..Default::default() }),
+            image_sub_path: sub_path,
+            readonly: true,
+            propagation,
+            recursive_read_only,
+            ..Default::default()
+        },
+        Source::Host(_) if !sub_path.is_empty() => {
+            let why = "is for volumes of images alone; mount a volume of its own";
+            return Err(Error::refused(format!("{path}.subPath"), why));
+        }
+        Source::Host(host) => Mount {
+            container_path: at,
+            host_path: host.to_string_lossy().into_owned(),
+            readonly: mount.read_only == Some(true),
+            propagation,
+            recursive_read_only,
+            ..Default::default()
+        },
     })
 }
 
@@ -174,7 +193,7 @@ mod tests {
             "  terminationGracePeriodSeconds: 5\n  volumes: [{name: v, emptyDir: {}}]\n  containers:\n  - name: c\n    image: busybox:1\n    command: [sh, -c]\n    args: ['echo $(A)']\n    workingDir: /w\n    tty: true\n    env: [{name: A, value: x}]\n    volumeMounts: [{name: v, mountPath: data, readOnly: true, mountPropagation: HostToContainer}]\n    resources: {limits: {cpu: 1, memory: 32Mi}}\n",
         );
         let identity = Identity::of(&pod).unwrap();
-        let volumes = Volumes::from([("v".to_owned(), PathBuf::from("/work/v"))]);
+        let volumes = Volumes::from([("v".to_owned(), Source::Host(PathBuf::from("/work/v")))]);
         let (node, image) = (node(), Image::default());
         let container = &pod.spec.as_ref().unwrap().containers[0];
         let got = config(&Inputs {

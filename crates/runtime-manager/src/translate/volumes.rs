@@ -8,8 +8,17 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Volume name to host path.
-pub type Volumes = BTreeMap<String, PathBuf>;
+/// Volume name to what it is.
+pub type Volumes = BTreeMap<String, Source>;
+
+/// What a volume is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A path of this machine.
+    Host(PathBuf),
+    /// The name of an image, which the runtime mounts.
+    Image(String),
+}
 
 /// Makes or checks every volume of the pod. `dir` is the pod's own and exists.
 pub fn prepare(spec: &PodSpec, dir: &Path) -> Result<Volumes> {
@@ -17,12 +26,14 @@ pub fn prepare(spec: &PodSpec, dir: &Path) -> Result<Volumes> {
     let mut volumes = Volumes::new();
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         let path = format!("spec.volumes[{index}]");
-        let host = match (&volume.empty_dir, &volume.host_path) {
-            (Some(_), _) => empty_dir(&dir.join(&volume.name), group)?,
-            (None, Some(host)) => host_path(host, &format!("{path}.hostPath"))?,
-            (None, None) => return Err(Error::refused(path, "has no source")),
+        let image = volume.image.as_ref().and_then(|image| image.reference.clone());
+        let source = match (&volume.empty_dir, &volume.host_path, image) {
+            (Some(_), ..) => Source::Host(empty_dir(&dir.join(&volume.name), group)?),
+            (None, Some(host), _) => Source::Host(host_path(host, &format!("{path}.hostPath"))?),
+            (None, None, Some(image)) => Source::Image(image),
+            (None, None, None) => return Err(Error::refused(path, "has no source")),
         };
-        volumes.insert(volume.name.clone(), host);
+        volumes.insert(volume.name.clone(), source);
     }
     Ok(volumes)
 }
@@ -98,7 +109,8 @@ mod tests {
             return;
         }
         let volumes = prepare(&spec("[{name: v, emptyDir: {}}]"), dir.path()).unwrap();
-        let found = std::fs::metadata(&volumes["v"]).unwrap();
+        let Source::Host(path) = &volumes["v"] else { panic!("a folder") };
+        let found = std::fs::metadata(path).unwrap();
         assert_eq!((found.mode() & 0o7777, found.gid()), (0o2777, 4321));
     }
 

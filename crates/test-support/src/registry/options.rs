@@ -18,6 +18,8 @@ pub struct Options {
     pub basic_auth: bool,
     /// Serves HTTPS with this certificate chain and key, both PEM files.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Serves what lies in this folder, and keeps it; without it an empty one of its own.
+    pub storage: Option<PathBuf>,
 }
 
 /// Writes docker-registry's configuration and returns its path.
@@ -31,7 +33,7 @@ pub(super) fn write_config(
     mark: &str,
     options: &Options,
 ) -> Result<PathBuf> {
-    let storage = dir.join("storage");
+    let storage = options.storage.clone().unwrap_or_else(|| dir.join("storage"));
     let mut text = format!(
         "version: 0.1\n\
          log: {{level: warn, accesslog: {{disabled: true}}}}\n\

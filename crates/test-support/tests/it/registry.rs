@@ -68,7 +68,8 @@ fn a_registry_with_a_password_refuses_those_without_and_ends_with_its_test() {
     if without_registry() {
         return;
     }
-    let registry = Registry::start_with(&Options { basic_auth: true, tls: None }).expect("a registry");
+    let registry =
+        Registry::start_with(&Options { basic_auth: true, ..Options::default() }).expect("a registry");
     registry.push("private", "v1", &image(Media::Oci, Compression::Gzip, "secret")).expect("pushed");
     let path = "/v2/private/manifests/v1";
     let accept = ("Accept", "application/vnd.oci.image.manifest.v1+json");
@@ -95,7 +96,7 @@ fn a_registry_with_a_certificate_is_filled_and_speaks_no_plain_http() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     std::fs::write(&chain, made.cert.pem()).expect("written");
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    let options = Options { basic_auth: false, tls: Some((chain, key)) };
+    let options = Options { tls: Some((chain, key)), ..Options::default() };
     let registry = Registry::start_with(&options).expect("a registry");
     registry.push("secure", "v1", &image(Media::Oci, Compression::Gzip, "x")).expect("pushed");
     // Go's server tells a client that speaks plain HTTP to a TLS port.

@@ -1,6 +1,6 @@
-//! `corten images`: lists images.
+//! `corten images` without a verb of its own: lists images.
 
-use super::Context;
+use crate::commands::Context;
 use crate::output::{self, Format, json, table, words};
 use cri_api::v1::{Image, ImageFilter, ImageSpec, ListImagesRequest, ListImagesResponse};
 use std::process::ExitCode;
@@ -8,8 +8,9 @@ use types::Result;
 
 const NONE: &str = "<none>";
 
-/// Flags of `images`.
+/// Flags of the list.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Only this image
     #[arg(value_name = "REPOSITORY[:TAG]")]

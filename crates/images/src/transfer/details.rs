@@ -1,0 +1,109 @@
+//! What an image consists of, in full, for people who look at it: documents, layers with their sizes on the way and on
+//! the disk, and which of it is kept. It only reads.
+
+use super::tree::{self, Own, Tree};
+use crate::image::{ImageRecord, chain_ids};
+use crate::index::LayerRecord;
+use crate::lease::Lease;
+use crate::{ChainId, Images, blocking};
+use serde_json::Value;
+use std::collections::HashMap;
+use types::{Digest, Result};
+
+/// A document or a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobDetails {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type, as whatever leads to it says.
+    pub media_type: String,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerDetails {
+    /// As it is fetched.
+    pub blob: BlobDetails,
+    /// Whether it is kept as it is fetched.
+    pub kept: bool,
+    /// Digest of its content without compression.
+    pub diff_id: Digest,
+    /// Its name together with all below it.
+    pub chain: ChainId,
+    /// Bytes and inodes that it takes unpacked; `None` where it is not here.
+    pub unpacked: Option<(u64, u64)>,
+}
+
+/// All of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageDetails {
+    /// The image's configuration, as it was written.
+    pub config: Value,
+    /// The manifest for this machine.
+    pub manifest: BlobDetails,
+    /// The index that each repository digest means, where it is one.
+    pub indexes: Vec<BlobDetails>,
+    /// The layers, bottom first.
+    pub layers: Vec<LayerDetails>,
+}
+
+impl Images {
+    /// All that is known of an image. Blobs that are missing or damaged are an error.
+    pub async fn details(&self, record: &ImageRecord) -> Result<ImageDetails> {
+        let lease = self.0.lease();
+        lease.need([], record.blobs.clone()).await;
+        let sizes: HashMap<ChainId, LayerRecord> = {
+            let index = self.0.index();
+            let of = |chain: &ChainId| Some((chain.clone(), *index.layers.get(chain)?));
+            record.chain.iter().filter_map(of).collect()
+        };
+        let (inner, record) = (self.0.clone(), record.clone());
+        blocking(move || {
+            let _lease: Lease = lease;
+            let content = &inner.content;
+            let own = tree::own(content, &record)?;
+            let roots: Vec<Digest> = record
+                .digests
+                .iter()
+                .filter_map(|full| Digest::parse(full.rsplit_once('@')?.1).ok())
+                .filter(|digest| *digest != record.manifest && content.size(digest).is_some())
+                .collect();
+            let mut indexes: Vec<BlobDetails> = Vec::new();
+            for root in roots {
+                let tree: Tree = tree::load(content, &root)?;
+                if let Some(root) =
+                    tree.root().filter(|root| indexes.iter().all(|i| i.digest != root.descriptor.digest))
+                {
+                    indexes.push(part(&root.descriptor));
+                }
+            }
+            describe(own, indexes, &sizes, |d| content.size(&d.digest) == Some(d.size))
+        })
+        .await
+    }
+}
+
+fn part(d: &crate::manifest::Descriptor) -> BlobDetails {
+    BlobDetails { digest: d.digest.clone(), media_type: d.media_type.clone(), size: d.size }
+}
+
+fn describe(
+    own: Own,
+    indexes: Vec<BlobDetails>,
+    sizes: &HashMap<ChainId, LayerRecord>,
+    kept: impl Fn(&crate::manifest::Descriptor) -> bool,
+) -> Result<ImageDetails> {
+    let diff_ids = crate::image::ConfigFile::parse(&own.config_bytes)?.diff_ids;
+    let chain = chain_ids(&diff_ids);
+    let config = serde_json::from_slice(&own.config_bytes).unwrap_or(Value::Null);
+    let layers = own.layers.iter().zip(diff_ids).zip(chain).map(|((layer, diff_id), chain)| LayerDetails {
+        blob: part(layer),
+        kept: kept(layer),
+        diff_id,
+        unpacked: sizes.get(&chain).map(|layer| (layer.bytes, layer.inodes)),
+        chain,
+    });
+    Ok(ImageDetails { config, manifest: part(&own.manifest.descriptor), indexes, layers: layers.collect() })
+}
