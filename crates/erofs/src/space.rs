@@ -9,6 +9,8 @@ const OPEN: usize = 16;
 #[derive(Debug)]
 pub struct Space {
     next: u64,
+    /// Of the last inode.
+    end: u64,
     /// Place of the first free byte, always within a block; those that were opened last are at the end.
     open: Vec<u64>,
     /// Blocks for inodes that follow each other, so that reading one brings others along.
@@ -21,13 +23,14 @@ const RUN: u64 = 32;
 impl Space {
     /// Everything before `used` bytes is taken.
     pub fn new(used: u64) -> Self {
-        let mut space = Self { next: used.div_ceil(BLOCK), open: Vec::new(), spare: 0..0 };
+        let mut space = Self { next: used.div_ceil(BLOCK), end: used, open: Vec::new(), spare: 0..0 };
         space.reopen(used);
         space
     }
 
     fn reopen(&mut self, end: u64) {
         let end = end.next_multiple_of(SLOT);
+        self.end = self.end.max(end);
         if !end.is_multiple_of(BLOCK) {
             self.open.push(end);
             if self.open.len() > OPEN {
@@ -73,9 +76,10 @@ impl Space {
         block
     }
 
-    /// How many blocks there are.
+    /// How many blocks there are. After the last inode there is room for the header of attributes: fsck.erofs 1.5 reads
+    /// one even where the inode has none.
     pub fn total(&self) -> u64 {
-        self.next
+        self.next.max((self.end + SLOT).div_ceil(BLOCK))
     }
 }
 

@@ -289,14 +289,8 @@ mod tests {
             pulled_at: 0,
             blobs: blobs.iter().map(|blob| digest(blob)).collect(),
             pinned: false,
-            ..serde_json::from_str(RECORD).expect("defaults of newer fields")
         }
     }
-
-    const RECORD: &str = r#"{"id":"sha256:0000000000000000000000000000000000000000000000000000000000000000","names":[],"digests":[],
-        "manifest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","config":{"user":"","env":[],"entrypoint":[],"cmd":[],
-        "working_dir":"","volumes":[],"labels":{},"stop_signal":null,"exposed_ports":[],"os":"","architecture":"","variant":""},
-        "chain":[],"size":0,"created":null,"pulled_at":0,"blobs":[],"pinned":false}"#;
 
     struct Setup {
         _dir: tempfile::TempDir,

@@ -12,14 +12,13 @@
 
 mod base;
 mod pool;
-pub(crate) mod record;
 
 use crate::layout::{Draft, LayerDraft, Layout, Remove, failed, missing_layer, names, open_dir, sha256};
+use crate::record::{self, DEVICE, Device, TREE};
 use crate::usage::{Usage, measure};
-use crate::{ChainId, Snapshotter, Writable, text};
+use crate::{ChainId, Snapshotter, Writable, is_busy, text};
 use container::plan::{Filesystem, RootIds, RootSource};
 use pool::Pool;
-use record::{DEVICE, Device, TREE};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -418,17 +417,6 @@ fn mount(disk: &str, read_only: bool) -> Result<OwnedFd> {
     let source = RootSource::Filesystem(filesystem(disk.to_owned(), read_only));
     container::root::detached(&source, &RootIds::default(), container::root::Attach::Here)
         .map_err(|failure| Error::internal(failure.to_string()))
-}
-
-pub(crate) fn is_busy(error: &Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = next {
-        if cause.downcast_ref::<std::io::Error>().and_then(Errno::from_io_error) == Some(Errno::BUSY) {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod native;
 mod overlay;
 mod program;
 mod quota;
+mod record;
 mod repair;
 mod usage;
 mod writable;
@@ -286,6 +287,19 @@ pub fn open_auto(root: &Path) -> Result<Arc<dyn Snapshotter>> {
 pub(crate) fn text(path: &Path) -> Result<String> {
     // The root was found to be UTF-8 when it was opened, and our own names are ASCII.
     path.to_str().map(str::to_owned).ok_or_else(|| Error::internal("a snapshot's path is not UTF-8"))
+}
+
+/// Whether what failed did so because somebody still uses it.
+pub(crate) fn is_busy(error: &Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        let errno = cause.downcast_ref::<std::io::Error>().and_then(rustix::io::Errno::from_io_error);
+        if errno == Some(rustix::io::Errno::BUSY) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// Whether there is something in a directory. What cannot be looked at may hold something.

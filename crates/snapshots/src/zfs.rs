@@ -5,8 +5,8 @@
 //! it is destroyed. Nothing outside of the configured data set is ever named. Data sets have `mountpoint=legacy`: none
 //! is ever in the node's mount table.
 
-use crate::devmapper::record;
 use crate::layout::{Draft, LayerDraft, Layout, Remove, check_id, failed, missing_layer, open_dir, sha256};
+use crate::record;
 use crate::usage::{Usage, measure};
 use crate::{ChainId, Snapshotter, Writable, text};
 use container::plan::{Filesystem, RootIds, RootSource};
@@ -368,7 +368,7 @@ impl Snapshotter for Zfs {
 /// Removes what is out of use. A layer that has clones is destroyed by a later sweep, after them.
 fn later(removed: Result<()>) -> Result<()> {
     match removed {
-        Err(error) if crate::devmapper::is_busy(&error) => {
+        Err(error) if crate::is_busy(&error) => {
             tracing::info!(error = error.chain(), "a data set is in use; it is destroyed later");
             Ok(())
         }

@@ -89,6 +89,12 @@ pub const CHOSEN: &[Choice] = &[
         without: &["large_directories", "deep_trees", "every_size_of_a_directory"],
         ..all("corten-erofs", "it", "images as an older kernel reads them")
     },
+    Choice {
+        wanted: &["devmapper::", "thin::"],
+        // Some dozen kills, each with a process under strace and a file system made before it.
+        limit: Duration::from_secs(600),
+        ..all("corten-snapshots", "it", "layers and containers on thin devices, which need the device-mapper")
+    },
     all("corten-container", "lib", "system calls of another kernel"),
     all("corten-sys", "lib", "system calls of another kernel"),
 ];

@@ -14,3 +14,4 @@ mod node;
 mod real;
 mod server;
 mod transfer;
+mod trusted;

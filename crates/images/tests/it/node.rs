@@ -26,6 +26,10 @@ pub struct Settings {
     pub collect_after: Duration,
     pub pinned: &'static [&'static str],
     pub min_free: u64,
+    /// See [`ImagesConfig::policy`].
+    pub policy: Option<PathBuf>,
+    /// See [`ImagesConfig::decryption_keys`].
+    pub decryption_keys: Option<PathBuf>,
     /// The text of a `registries.conf`.
     pub registries_conf: Option<String>,
 }
@@ -39,6 +43,8 @@ impl Default for Settings {
             collect_after: Duration::from_secs(45),
             pinned: &[],
             min_free: 0,
+            policy: None,
+            decryption_keys: None,
             registries_conf: None,
         }
     }
@@ -90,6 +96,8 @@ impl Node {
             collect_after: settings.collect_after,
             pinned: Pinned::parse(settings.pinned).expect("patterns"),
             min_free: settings.min_free,
+            policy: settings.policy.clone(),
+            decryption_keys: settings.decryption_keys.clone(),
             timeouts: Timeouts {
                 connect: Duration::from_secs(2),
                 headers: Duration::from_secs(3),

@@ -1,8 +1,8 @@
 //! The empty file system that every bottom layer begins as: a thin device with an ext4, made once.
 
 use super::pool::Pool;
-use super::record::{self, DEVICE, Device};
 use crate::layout::{ROOT_MODE, failed, make_dir, open_dir};
+use crate::record::{self, DEVICE, Device};
 use crate::usage::Usage;
 use rustix::io::Errno;
 use std::collections::HashSet;
@@ -66,7 +66,7 @@ pub fn open(
     format(&disk)?;
     let mount = super::mount(&disk, false)?;
     make_dir(&mount, super::ROOT, ROOT_MODE)
-        .and_then(|dir| rustix::fs::syncfs(dir))
+        .and_then(rustix::fs::syncfs)
         .map_err(|e| pool.explain(format!("cannot fill the file system of {disk}"), e.into()))?;
     drop(mount);
     pool.deactivate(&device, super::LONG).map_err(|e| failed("deactivate", &disk, e))?;

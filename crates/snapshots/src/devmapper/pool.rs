@@ -5,8 +5,8 @@
 //! begun before a crash is deleted after it: so each folder claims a range of numbers, by making the first device of it,
 //! which cannot be there twice. It never lists the pool's devices and never touches a number of another range.
 
-use super::record::{self, Device};
 use crate::layout::failed;
+use crate::record::{self, Device};
 use crate::usage::Usage;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};

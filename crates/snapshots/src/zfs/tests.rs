@@ -29,11 +29,11 @@ impl Fake {
         let new = self.folder.path().join("new");
         std::fs::write(&new, text).expect("write");
         std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-        std::fs::rename(&new, self.folder.path().join("zfs")).expect("rename");
+        std::fs::rename(&new, self.folder.path().join("program")).expect("rename");
     }
 
     fn config(&self) -> ZfsConfig {
-        ZfsConfig { dataset: "tank/corten".into(), program: self.folder.path().join("zfs") }
+        ZfsConfig { dataset: "tank/corten".into(), program: self.folder.path().join("program") }
     }
 
     fn open(&self) -> Result<Zfs> {

@@ -1,6 +1,7 @@
 //! One snapshotter in a directory of its own, and a look at a container's root as the container sees it.
 
 use crate::builder::Builder;
+use crate::pool::ThinPool;
 use container::plan::{RootIds, RootSource};
 use layers::{Compression, UnpackLimits, Unpacked};
 use snapshots::{ChainId, LayerDraft, Snapshotter};
@@ -15,6 +16,7 @@ macro_rules! every_snapshotter {
         every_snapshotter!(@ erofs [$($test)*]);
         every_snapshotter!(@ native [$($test)*]);
         every_snapshotter!(@ btrfs [$($test)*]);
+        every_snapshotter!(@ devmapper [$($test)*]);
     };
     (@ $name:ident [$($test:ident)*]) => {
         mod $name {
@@ -32,16 +34,18 @@ pub struct Top {
     path: PathBuf,
     /// Before the folder that it lies in.
     _disk: Option<Disk>,
+    pub pool: Option<ThinPool>,
     _own: Option<tempfile::TempDir>,
 }
 
 impl Top {
     /// For a snapshotter of this name: one that needs a file system of its own gets one.
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let own = tempfile::tempdir_in("/var/tmp").expect("a directory");
         let disk = if name == "btrfs" { Disk::btrfs(own.path()) } else { None };
+        let pool = if name == "devmapper" { ThinPool::new(own.path(), 1 << 30) } else { None };
         let path = disk.as_ref().map_or(own.path(), |disk| &disk.0).to_owned();
-        Self { path, _disk: disk, _own: Some(own) }
+        Self { path, _disk: disk, pool, _own: Some(own) }
     }
 
     pub fn path(&self) -> &Path {
@@ -89,6 +93,14 @@ impl Drop for Disk {
     }
 }
 
+/// A snapshotter of this name in a folder.
+fn open(name: &str, folder: &Path) -> types::Result<Arc<dyn Snapshotter>> {
+    match name {
+        "devmapper" => snapshots::open_devmapper(folder, &crate::pool::config(folder)),
+        other => snapshots::open(other, folder),
+    }
+}
+
 pub struct Case {
     pub name: &'static str,
     pub top: Top,
@@ -98,20 +110,20 @@ pub struct Case {
 impl Case {
     pub fn new(name: &'static str) -> Self {
         let top = Top::new(name);
-        let snapshotter = snapshots::open(name, top.path()).expect("open");
+        let snapshotter = open(name, top.path()).expect("open");
         Self { name, top, snapshotter }
     }
 
     /// In a folder that others made, and remove.
     pub fn within(name: &'static str, folder: &Path) -> Self {
-        let snapshotter = snapshots::open(name, folder).expect("open");
-        Self { name, top: Top { path: folder.to_owned(), _disk: None, _own: None }, snapshotter }
+        let snapshotter = open(name, folder).expect("open");
+        Self { name, top: Top { path: folder.to_owned(), _disk: None, pool: None, _own: None }, snapshotter }
     }
 
     /// As [`Case::new`]; none where this machine cannot, which is said.
     pub fn open(name: &'static str) -> Option<Self> {
         let top = Top::new(name);
-        match snapshots::open(name, top.path()) {
+        match open(name, top.path()) {
             Ok(snapshotter) => Some(Self { name, top, snapshotter }),
             Err(error) => {
                 println!("SKIPPED: {}", error.chain());
@@ -125,7 +137,12 @@ impl Case {
         self.top.path().join(self.name).join(below)
     }
 
-    /// What a layer's content is in.
+    /// Whether a container has a whole tree of its own, and no overlay.
+    pub fn whole(&self) -> bool {
+        matches!(self.name, "native" | "btrfs" | "devmapper")
+    }
+
+    /// What a layer's content is in. Of a thin device it is the place to mount at.
     pub fn layer_content(&self, chain: &ChainId) -> PathBuf {
         let name = if self.name == "erofs" { "layer.erofs" } else { "fs" };
         self.path("layers").join(chain.hex()).join(name)
@@ -137,7 +154,7 @@ impl Case {
 
     /// As after a crash: a new process opens what is on the disk.
     pub fn reopen(self) -> Self {
-        let snapshotter = snapshots::open(self.name, self.top.path()).expect("reopen");
+        let snapshotter = open(self.name, self.top.path()).expect("reopen");
         Self { snapshotter, ..self }
     }
 

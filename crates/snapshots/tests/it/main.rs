@@ -13,4 +13,6 @@ mod images;
 mod killed;
 mod mapped;
 mod overlayfs;
+mod pool;
 mod subvolumes;
+mod thin;

@@ -100,7 +100,8 @@ async fn one_turned_byte_in_an_unpacked_file_is_found_and_repaired_without_the_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_damage_of_a_layer_is_found() {
-    let changes: &[(&str, fn(&Path))] = &[
+    type Change = fn(&Path);
+    let changes: &[(&str, Change)] = &[
         ("/etc/passwd is missing", |root| fs::remove_file(root.join("etc/passwd")).expect("remove")),
         ("bytes in place of", |root| fs::write(root.join("etc/passwd"), "").expect("write")),
         ("/etc/new is there", |root| fs::write(root.join("etc/new"), "").expect("write")),

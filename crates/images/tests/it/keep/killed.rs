@@ -174,13 +174,16 @@ impl Diary {
     }
 }
 
+/// Names and contents.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// The images of all tasks; layers are shared between tasks.
 struct Gallery {
     images: Vec<Vec<Image>>,
     broken: Vec<Image>,
     /// What an unpacked layer holds, by its place in an image's chain.
-    content: Vec<Vec<(String, Vec<u8>)>>,
-    own: Vec<Vec<Vec<(String, Vec<u8>)>>>,
+    content: Vec<Files>,
+    own: Vec<Vec<Files>>,
 }
 
 impl Gallery {
@@ -302,12 +305,12 @@ fn child(root: PathBuf) {
         recover(&node, &gallery, &open);
         node.images.collect().await.expect("first");
         let diary = Arc::new(Diary::open(&root));
-        let mut tasks = Vec::new();
+        let mut tasks = tokio::task::JoinSet::<()>::new();
         for (task, open) in open.into_iter().enumerate() {
             assert!(open.step.is_none(), "the parent settles what was open");
             let (node, gallery, diary) = (node.clone(), gallery.clone(), diary.clone());
             let (root, address) = (root.clone(), address.clone());
-            tasks.push(tokio::spawn(async move {
+            tasks.spawn(async move {
                 let mut dice = Dice(seed * 7919 + task as u64 + 1);
                 let mut state = open.state;
                 loop {
@@ -317,11 +320,12 @@ fn child(root: PathBuf) {
                     state = state.after(&step);
                     diary.note(task, "end");
                 }
-            }));
+            });
         }
         std::fs::write(root.join("ready"), "").expect("ready");
-        for task in tasks {
-            task.await.expect("a task ended");
+        // They end only with the process.
+        if let Some(ended) = tasks.join_next().await {
+            panic!("a task ended: {ended:?}");
         }
     });
 }

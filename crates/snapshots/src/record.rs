@@ -1,4 +1,5 @@
-//! What is written down of a thin device in the folder that it belongs to, before it is made and until after it is gone.
+//! What is written down of a device or data set in the folder that it belongs to, before it is made and until after it is
+//! gone. It makes and removes nothing but these files.
 
 use crate::layout::{failed, open_dir};
 use crate::usage::Usage;
