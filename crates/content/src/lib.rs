@@ -169,9 +169,15 @@ impl Content {
         Ok(Some(bytes))
     }
 
-    /// Stores a small blob whose digest the caller has verified.
+    /// Whether a blob is there with just this content. What cannot be read is as good as not there.
+    pub fn holds(&self, digest: &Digest, bytes: &[u8]) -> bool {
+        self.size(digest) == Some(bytes.len() as u64)
+            && std::fs::read(self.path(digest)).is_ok_and(|stored| stored == bytes)
+    }
+
+    /// Stores a small blob whose digest the caller has verified. One that is there and damaged is replaced.
     pub fn write(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        if self.size(digest) == Some(bytes.len() as u64) {
+        if self.holds(digest, bytes) {
             return Ok(());
         }
         let mut ingest = self.ingest()?;
@@ -205,7 +211,7 @@ impl Content {
 
     /// As [`Content::write`], without waiting for the disk.
     pub fn write_unsynced(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        if self.size(digest) == Some(bytes.len() as u64) {
+        if self.holds(digest, bytes) {
             return Ok(());
         }
         let mut ingest = self.ingest()?;
@@ -350,5 +356,24 @@ mod tests {
         std::fs::write(content.path(&digest), b"hellO").expect("damage");
         let error = content.read(&digest, 5).expect_err("damaged");
         assert!(error.message().contains(digest.as_str()), "{error}");
+    }
+
+    #[test]
+    fn writing_a_blob_again_mends_a_damaged_one() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let content = Content::open(dir.path()).expect("open");
+        let digest = Hasher::of(Algorithm::Sha256, b"hello");
+        let writes: [fn(&Content, &Digest, &[u8]) -> Result<()>; 2] =
+            [Content::write, Content::write_unsynced];
+        for write in writes {
+            write(&content, &digest, b"hello").expect("write");
+            let inode = || std::fs::metadata(content.path(&digest)).expect("there").ino();
+            let before = inode();
+            write(&content, &digest, b"hello").expect("write what is there");
+            assert_eq!(inode(), before, "what is sound stays");
+            std::fs::write(content.path(&digest), b"hellO").expect("damage");
+            write(&content, &digest, b"hello").expect("write again");
+            assert_eq!(content.read(&digest, 5).expect("sound").as_deref(), Some(&b"hello"[..]));
+        }
     }
 }

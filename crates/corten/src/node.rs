@@ -60,6 +60,22 @@ fn parts(config: &Config, default_network: bool) -> Result<Parts> {
             };
             Arc::new(Proxy::open(&snapshots, proxied)?)
         }
+        Snapshotter::Devmapper => {
+            let devmapper = &config.snapshots.devmapper;
+            snapshots::open_devmapper(
+                &snapshots,
+                &snapshots::DevmapperConfig {
+                    pool: devmapper.pool.clone().unwrap_or_default(),
+                    bytes: devmapper.base_size,
+                    ..snapshots::DevmapperConfig::default()
+                },
+            )?
+        }
+        Snapshotter::Zfs => {
+            let dataset = config.snapshots.zfs.dataset.clone().unwrap_or_default();
+            let zfs = snapshots::ZfsConfig { dataset, ..snapshots::ZfsConfig::default() };
+            snapshots::open_zfs(&snapshots, &zfs)?
+        }
         named => snapshots::open(named.name(), &snapshots)?,
     };
     if config.snapshots.writable_quota.is_some() && !matches!(snapshotter.name(), "overlayfs" | "erofs") {

@@ -9,6 +9,7 @@
 //! | a container whose start never reached the shim | created, as before |
 //! | a container that was being created | undone |
 //! | a writable layer, a layer, or an attachment that no record needs | removed |
+//! | a record that cannot be read | kept, and as long as this daemon lives nothing that looks unneeded is removed |
 
 use crate::container::prepare::remove_volumes;
 use crate::container::{Container, exit};
@@ -34,12 +35,20 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(25);
 
 pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
     let (mut half_done, mut whole) = (Vec::new(), Vec::new());
-    for path in pod_folders(&shared.config.state.join("pods")) {
-        match load(shared, &path) {
+    let mut unread = 0;
+    let pods = shared.config.state.join("pods");
+    let folders = pod_folders(&pods).unwrap_or_else(|error| {
+        tracing::error!(folder = %pods.display(), %error, "the folder of the pods cannot be read");
+        unread += 1;
+        Vec::new()
+    });
+    for path in folders {
+        match load(shared, &path, &mut unread) {
             Ok(Some(pod)) if pod.record().phase == PodPhase::Starting => half_done.push(pod),
             Ok(Some(pod)) => whole.push(pod),
             Ok(None) => remove_empty(&path),
             Err(error) => {
+                unread += 1;
                 tracing::error!(folder = %path.display(), error = %error.chain(), "a pod's record cannot be read; its folder stays for you to look at");
             }
         }
@@ -47,6 +56,17 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<()> {
     // Side by side: one monitor that does not answer delays no other pod.
     join_all(whole.iter().map(|pod| take_over(shared, pod))).await;
     join_all(half_done.iter().map(|pod| undo(shared, pod))).await;
+    if unread > 0 {
+        // What those containers hold is not known, and they may run.
+        shared.parts.images.keep_all();
+        tracing::error!(
+            unread,
+            "records of pods or containers cannot be read, so nothing that looks unneeded is removed: no writable \
+             layer, volume, image layer or network attachment; mend what the errors above name, or remove those files \
+             once their containers are gone, and restart the daemon"
+        );
+        return Ok(());
+    }
     sweep(shared).await
 }
 
@@ -57,25 +77,39 @@ async fn undo(shared: &Arc<Shared>, pod: &Arc<Pod>) {
     }
 }
 
-fn pod_folders(pods: &Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = std::fs::read_dir(pods) else { return Vec::new() };
+/// All of them, or an error: what is not known here counts as gone.
+fn pod_folders(pods: &Path) -> std::io::Result<Vec<std::path::PathBuf>> {
     let is_pod =
         |e: &std::fs::DirEntry| e.file_name().to_str().is_some_and(|name| PodId::parse(name).is_ok());
-    entries.flatten().filter(is_pod).map(|e| e.path()).collect()
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(pods)? {
+        folders.extend(Some(entry?).filter(is_pod).map(|e| e.path()));
+    }
+    Ok(folders)
 }
 
-/// The pod and its containers, from their records into memory.
-fn load(shared: &Arc<Shared>, path: &Path) -> Result<Option<Arc<Pod>>> {
+/// The pod and its containers, from their records into memory. A container whose record cannot be read is counted
+/// in `unread`; the others are taken over without it.
+fn load(shared: &Arc<Shared>, path: &Path, unread: &mut usize) -> Result<Option<Arc<Pod>>> {
     let folder = Folder::open(path)?;
     let Some(record) = folder.read::<PodRecord>(POD)? else { return Ok(None) };
     let pod = Arc::new(Pod::new(path.to_owned(), record)?);
+    let names = folder.names()?;
     shared.registry.add_pod(pod.clone());
-    for name in folder.names()? {
+    for name in names {
         let Some(id) = name.strip_prefix("container-").and_then(|n| n.strip_suffix(".json")) else {
             continue;
         };
         let Ok(id) = ContainerId::parse(id) else { continue };
-        let Some(record) = folder.read::<ContainerRecord>(&container_name(&id))? else { continue };
+        let record = match folder.read::<ContainerRecord>(&container_name(&id)) {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(error) => {
+                *unread += 1;
+                tracing::error!(pod = %pod.id, container = %id, error = %error.chain(), "a container's record cannot be read; what is its own stays as it is");
+                continue;
+            }
+        };
         shared.parts.images.hold_layers(id.as_str(), record.chain.clone());
         shared.parts.images.hold_volume_layers(id.as_str(), &record.mounted);
         shared.registry.add_container(Arc::new(Container::new(

@@ -83,7 +83,8 @@ impl Attributes {
         };
         let mut names: Vec<Vec<u8>> = self.buffer[..listed]
             .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
+            // What btrfs says of its own files (compression, for example) is not the tree's.
+            .filter(|name| !name.is_empty() && !name.starts_with(b"btrfs."))
             .map(<[u8]>::to_vec)
             .collect();
         names.sort_unstable();

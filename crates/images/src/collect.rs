@@ -41,6 +41,8 @@ struct State {
     /// Collections may run: everybody who holds something has said so.
     armed: bool,
     failures: u32,
+    /// Somebody may hold something and cannot say so: there are no collections.
+    barred: bool,
     closed: bool,
 }
 
@@ -88,6 +90,23 @@ impl Collector {
         self.changed.notify_all();
     }
 
+    /// From now on there are no collections, whoever asks.
+    pub(crate) fn bar(&self) {
+        self.state().barred = true;
+    }
+
+    /// Refuses where there are no collections.
+    pub(crate) fn allowed(&self) -> Result<()> {
+        if !self.state().barred {
+            return Ok(());
+        }
+        Err(Error::precondition(
+            "records of pods or containers could not be read when the daemon started, so layers that look unused may \
+             be needed, and none is removed; see the daemon's log for which, mend or remove them, and restart the \
+             daemon",
+        ))
+    }
+
     /// Takes note of how a collection ended; after a failure the next one is planned.
     fn ended(&self, well: bool) {
         let mut state = self.state();
@@ -113,7 +132,7 @@ impl Collector {
                 return false;
             }
             let now = Instant::now();
-            state = match state.due.filter(|_| state.armed) {
+            state = match state.due.filter(|_| state.armed && !state.barred) {
                 Some(due) if due <= now => {
                     state.due = None;
                     return true;
@@ -142,6 +161,7 @@ pub(crate) async fn run(inner: Arc<Inner>) -> Result<()> {
 
 fn collect(inner: &Inner) -> Result<()> {
     let _one_at_a_time = inner.collecting.lock().unwrap_or_else(|e| e.into_inner());
+    inner.collector.allowed()?;
     let result = sweep(inner);
     inner.collector.ended(result.is_ok());
     result

@@ -210,8 +210,9 @@ impl Index {
     /// False where the container held nothing.
     pub(crate) fn release(&mut self, container: &str) -> bool {
         let volumes = format!("{container}/");
-        self.holds.retain(|of, _| !of.starts_with(&volumes));
-        self.holds.remove(container).is_some()
+        let before = self.holds.len();
+        self.holds.retain(|of, _| of != container && !of.starts_with(&volumes));
+        self.holds.len() < before
     }
 
     /// Registers running work; see [`crate::lease::Lease`].
@@ -409,7 +410,9 @@ mod tests {
         assert!(!index.needs_layer(&digest("33")));
         assert!(index.needs_blob(&digest("33")) && !index.needs_blob(&digest("22")));
         index.remove(&digest("ab"));
-        index.release("c1");
+        assert!(index.release("c1") && !index.release("c1"));
+        index.hold("c2/0", None, vec![digest("44")]);
+        assert!(index.release("c2") && !index.needs_layer(&digest("44")), "a volume alone is held, too");
         index.close_lease(lease);
         assert!(index.needed().layers.is_empty() && index.find("h.io/a:1").is_none());
     }

@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod image;
 mod index;
 mod lease;
+mod load;
 mod manifest;
 mod names;
 mod pinned;
@@ -49,8 +50,9 @@ use registry::{RegistriesConf, Transport};
 use reserve::Reserve;
 use snapshots::Snapshotter;
 use space::Measured;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use store::meta::{Meta, Table};
@@ -177,7 +179,7 @@ impl Images {
         let rows = unsynced::at_open(&meta, boot)?;
         let content = Arc::new(Content::open(&config.root.join("content"))?);
         let unsynced = Unsynced::new(boot.to_owned(), content.clone(), snapshotter.clone(), rows);
-        let mut index = load(&meta, &content, snapshotter.as_ref())?;
+        let mut index = load::load(&meta, &content, snapshotter.as_ref())?;
         index.pin(config.pinned.clone());
         let names = config.registries_conf.as_ref().map(|path| Arc::new(RegistriesConf::new(path)));
         let transport = Transport::new(config.timeouts)
@@ -267,9 +269,10 @@ impl Images {
     /// As [`Images::hold_image`] for the images that a container mounts: all are held, or none; then the first that is
     /// not there is given back. They are released with the container's own.
     pub fn hold_volumes(&self, container: &str, names: &[String]) -> Result<Vec<Arc<ImageRecord>>, String> {
+        let known: Vec<String> = names.iter().map(|name| self.known_name(name)).collect();
         let mut index = self.0.index();
-        let find = |name: &String| index.find(name).ok_or_else(|| name.clone());
-        let images = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let find = |(name, known): (&String, &String)| index.find(known).ok_or_else(|| name.clone());
+        let images = names.iter().zip(&known).map(find).collect::<Result<Vec<_>, _>>()?;
         for (number, image) in images.iter().enumerate() {
             index.hold(&format!("{container}/{number}"), Some(image.id.clone()), image.chain.clone());
         }
@@ -300,6 +303,12 @@ impl Images {
     /// The layers of an image, topmost first, as a snapshotter takes them.
     pub fn layers(&self, image: &ImageRecord) -> Vec<ChainId> {
         image.chain.iter().rev().cloned().collect()
+    }
+
+    /// Nothing is collected as long as this process lives: there are containers of which it is not known what they
+    /// hold. [`Images::collect`] and [`Images::prune`] are refused from now on.
+    pub fn keep_all(&self) {
+        self.0.collector.bar();
     }
 
     /// Removes layers and blobs that no image, no holding container and no running work needs. Called by
@@ -333,7 +342,20 @@ impl Inner {
     /// Writes an image, what the tags that moved to it left behind, its layers and its blobs, in one
     /// transaction; then it is listed. Blocks.
     pub(crate) fn record(&self, record: ImageRecord, layers: &[(ChainId, LayerRecord)]) -> Result<()> {
+        self.record_unless(&AtomicBool::new(false), record, layers)
+    }
+
+    /// As [`Inner::record`], for work that may have been given up: blocking work outlives the task that began it.
+    pub(crate) fn record_unless(
+        &self,
+        given_up: &AtomicBool,
+        record: ImageRecord,
+        layers: &[(ChainId, LayerRecord)],
+    ) -> Result<()> {
         let one_at_a_time = self.recording.lock().unwrap_or_else(|e| e.into_inner());
+        if given_up.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Cancelled, "the pull was given up"));
+        }
         self.write(&one_at_a_time, record, layers)
     }
 
@@ -374,7 +396,13 @@ impl Inner {
             .iter()
             .filter_map(|blob| self.content.occupied(blob).map(|bytes| (blob.clone(), bytes)))
             .collect();
-        let planned = self.index().planned(record);
+        let (planned, layers) = {
+            let index = self.index();
+            // A check may have found one damaged since it was looked at; only what repairs it takes that back.
+            let damaged = |layer: &ChainId| index.layers.get(layer).is_some_and(|known| known.damaged);
+            let layers: Vec<_> = layers.iter().filter(|(layer, _)| !damaged(layer)).cloned().collect();
+            (index.planned(record), layers)
+        };
         self.meta.batch(|tx| {
             planned.iter().try_for_each(|image| tx.put(Table::Images, image.id.as_str(), image))?;
             layers.iter().try_for_each(|(layer, usage)| tx.put(Table::Layers, layer.as_str(), usage))?;
@@ -384,7 +412,7 @@ impl Inner {
         self.unsynced.wake(&self.meta);
         let mut index = self.index();
         index.insert(planned);
-        index.layers.extend(layers.iter().cloned());
+        index.layers.extend(layers);
         index.blobs.extend(blobs);
         Ok(())
     }
@@ -410,101 +438,13 @@ impl Inner {
     }
 }
 
-/// Reads the records, and makes them agree with the disk.
-fn load(meta: &Meta, content: &Content, snapshotter: &dyn Snapshotter) -> Result<Index> {
-    let mut index = Index::default();
-    let (mut layers, unreadable_layers) = meta.scan_readable::<LayerRecord>(Table::Layers)?;
-    let recorded: HashSet<&str> = layers
-        .iter()
-        .map(|(k, _)| k.as_str())
-        .chain(unreadable_layers.iter().map(|(k, _)| k.as_str()))
-        .collect();
-    let mut there: HashSet<ChainId> = HashSet::new();
-    for layer in snapshotter.layers()? {
-        if recorded.contains(layer.as_str()) {
-            there.insert(layer);
-        } else if let Err(error) = snapshotter.remove_layer(&layer) {
-            // The pull that made it did not end, or the machine stopped before it was synced.
-            tracing::warn!(%layer, error = %error.chain(), "an unrecorded layer could not be removed; the next collection tries again");
-        }
-    }
-    drop(recorded);
-    let (mut broken, mut gone) = (Vec::new(), Vec::new());
-    let (images, unreadable) = meta.scan_readable::<ImageRecord>(Table::Images)?;
-    warn_unreadable(&unreadable, "it has to be pulled again");
-    broken.extend(unreadable.into_iter().map(|(key, _)| key));
-    for (key, record) in images {
-        match record.chain.iter().find(|layer| !there.contains(*layer)) {
-            None => index.insert(vec![record]),
-            Some(layer) => {
-                tracing::warn!(image = %record.id, names = ?record.names, %layer, snapshotter = snapshotter.name(), "a layer of this image is not there; it has to be pulled again");
-                broken.push(key);
-            }
-        }
-    }
-    // What these two tables say can be measured again, where the thing itself is there.
-    warn_unreadable(&unreadable_layers, "the layer is measured again");
-    let mut measured: Vec<(String, LayerRecord)> = Vec::new();
-    for (key, _) in unreadable_layers {
-        let found = there.iter().find(|layer| layer.as_str() == key);
-        match found.and_then(|layer| snapshotter.layer_usage(layer).ok()) {
-            Some(usage) => measured.push((key, usage.into())),
-            None => gone.push(key),
-        }
-    }
-    let (blobs, unreadable) = meta.scan_readable::<u64>(Table::Blobs)?;
-    warn_unreadable(&unreadable, "the blob is measured again");
-    let unreadable: HashSet<String> = unreadable.into_iter().map(|(key, _)| key).collect();
-    let mut recorded: HashSet<String> = blobs.into_iter().map(|(k, _)| k).collect();
-    recorded.extend(unreadable.iter().cloned());
-    let mut weighed: Vec<(Digest, u64)> = Vec::new();
-    for (blob, bytes) in content.blobs()? {
-        if recorded.remove(blob.as_str()) {
-            if unreadable.contains(blob.as_str()) {
-                weighed.push((blob.clone(), bytes));
-            }
-            index.blobs.insert(blob, bytes);
-        } else {
-            // The pull that fetched it did not end.
-            content.remove(&blob)?;
-        }
-    }
-    // A blob that an image has and the disk lost stays recorded: a check names it, and the next pull brings it.
-    recorded.retain(|key| match Digest::parse(key) {
-        Ok(blob) if index.needs_blob(&blob) => {
-            tracing::warn!(%blob, "a recorded blob is not there; `corten images check --repair` fetches it again");
-            index.blobs.insert(blob, 0);
-            false
-        }
-        _ => true,
-    });
-    let names: HashSet<&str> = there.iter().map(Digest::as_str).collect();
-    gone.extend(layers.iter().map(|(k, _)| k.clone()).filter(|k| !names.contains(k.as_str())));
-    let nothing_gone = broken.is_empty() && recorded.is_empty() && gone.is_empty();
-    if !(nothing_gone && measured.is_empty() && weighed.is_empty()) {
-        meta.batch(|tx| {
-            measured.iter().try_for_each(|(key, usage)| tx.put(Table::Layers, key, usage))?;
-            weighed.iter().try_for_each(|(blob, bytes)| tx.put(Table::Blobs, blob.as_str(), bytes))?;
-            broken.iter().try_for_each(|key| tx.delete(Table::Images, key))?;
-            recorded.iter().try_for_each(|key| tx.delete(Table::Blobs, key))?;
-            gone.iter().try_for_each(|key| tx.delete(Table::Layers, key))
-        })?;
-    }
-    layers.extend(measured);
-    for (key, usage) in layers {
-        if let Ok(layer) = Digest::parse(&key)
-            && there.contains(&layer)
-        {
-            index.layers.insert(layer, usage);
-        }
-    }
-    Ok(index)
-}
+/// Tells blocking work, which outlives the task that began it, that nobody waits for it any more.
+#[derive(Default)]
+pub(crate) struct Stop(pub Arc<AtomicBool>);
 
-/// One row that cannot be read is no reason to have none of the images.
-fn warn_unreadable(rows: &[(String, Error)], what_now: &str) {
-    for (_, error) in rows {
-        tracing::warn!(error = %error.chain(), what_now, "a record is damaged and is dropped");
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -515,4 +455,63 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
         Err(Error::with_source(ErrorKind::Internal, "work on the disk ended without a result", cause))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(byte: &str) -> Digest {
+        Digest::parse(&format!("sha256:{}", byte.repeat(32))).expect("digest")
+    }
+
+    fn image(layer: &ChainId) -> ImageRecord {
+        ImageRecord {
+            id: digest("0a"),
+            names: vec!["h.io/a:1".to_owned()],
+            digests: Vec::new(),
+            manifest: digest("0b"),
+            config: ImageConfig::default(),
+            chain: vec![layer.clone()],
+            size: 1,
+            created: None,
+            pulled_at: 0,
+            blobs: Vec::new(),
+            pinned: false,
+        }
+    }
+
+    fn open(dir: &std::path::Path) -> Images {
+        let meta = Arc::new(Meta::open(&dir.join("meta.redb")).expect("meta"));
+        let snapshotter = snapshots::open("native", &dir.join("snapshots")).expect("snapshots");
+        Images::open(ImagesConfig::new(dir), meta, snapshotter).expect("images")
+    }
+
+    #[test]
+    fn a_layer_that_a_check_found_damaged_stays_so_when_a_pull_records_it() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (images, layer) = (open(dir.path()), digest("a1"));
+        let whole = LayerRecord { bytes: 1, inodes: 1, damaged: false };
+        images.0.record(image(&layer), &[(layer.clone(), whole)]).expect("record");
+        images.0.note_layer(&layer, LayerRecord { damaged: true, ..whole }).expect("note");
+        // What the pull saw before the check came.
+        images.0.record(image(&layer), &[(layer.clone(), whole)]).expect("record again");
+        assert!(images.0.index().layers[&layer].damaged);
+        let rows = images.0.meta.scan::<LayerRecord>(Table::Layers).expect("scan");
+        assert!(rows.len() == 1 && rows[0].1.damaged);
+        images.0.note_layer(&layer, whole).expect("repaired");
+        assert!(!images.0.index().layers[&layer].damaged);
+    }
+
+    #[test]
+    fn work_that_was_given_up_records_nothing() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let images = open(dir.path());
+        let stop = Stop::default();
+        let given_up = stop.0.clone();
+        drop(stop);
+        let error = images.0.record_unless(&given_up, image(&digest("a1")), &[]).expect_err("given up");
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert!(images.list().is_empty());
+    }
 }

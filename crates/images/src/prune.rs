@@ -23,6 +23,7 @@ impl Images {
         if dry {
             return Ok(Pruned { images: self.0.index().unused(), freed_bytes: 0 });
         }
+        self.0.collector.allowed()?;
         let before = self.used_bytes().await;
         let inner = self.0.clone();
         let images = blocking(move || inner.forget_unused()).await?;

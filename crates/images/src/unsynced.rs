@@ -108,7 +108,11 @@ impl Unsynced {
         let mut state = self.state();
         let mut layers: HashSet<ChainId> = HashSet::new();
         let mut blobs: HashSet<Digest> = HashSet::new();
+        let mut waits = state.next;
         for image in images {
+            let parts = image.chain.iter().filter_map(|layer| state.layers.get(layer));
+            let parts = parts.chain(image.blobs.iter().filter_map(|blob| state.blobs.get(blob)));
+            waits = parts.copied().fold(waits, Round::max);
             layers.extend(image.chain.iter().filter(|layer| state.layers.contains_key(layer)).cloned());
             blobs.extend(image.blobs.iter().filter(|blob| state.blobs.contains_key(blob)).cloned());
         }
@@ -122,8 +126,8 @@ impl Unsynced {
         let key = key(&state.rows);
         tx.put(Table::Unsynced, &key, &Row { boot: self.boot.clone(), layers, blobs })?;
         // A transaction that fails leaves a row here that is not there: taking it off is then nothing.
-        let next = state.next;
-        state.rows.insert(key, next);
+        // One part that a sync failed on is enough: no later sync says anything about the row.
+        state.rows.insert(key, waits);
         Ok(())
     }
 
@@ -377,6 +381,24 @@ mod tests {
         setup.unsynced.cleared(&setup.meta, 2);
         assert_eq!(keys(&setup, Table::Unsynced).len(), 1);
         assert!(setup.unsynced.has_layer_of(&[digest("a1")]), "another image on it is not safe either");
+    }
+
+    #[test]
+    fn an_image_recorded_after_the_sync_of_one_of_its_parts_failed_is_never_durable() {
+        let setup = setup();
+        setup.unsynced.layer(&digest("a1"));
+        setup.unsynced.state().given_up(1);
+        setup.unsynced.state().next = 1;
+        setup.unsynced.layer(&digest("a2"));
+        record(&setup, image("0a", &["a1", "a2"], &[]));
+        setup.unsynced.cleared(&setup.meta, 2);
+        assert_eq!(keys(&setup, Table::Unsynced).len(), 1);
+        // A blob counts as much as a layer.
+        setup.unsynced.blob(&digest("b1"));
+        setup.unsynced.state().given_up(3);
+        record(&setup, image("0b", &["a3"], &["b1"]));
+        setup.unsynced.cleared(&setup.meta, 4);
+        assert_eq!(keys(&setup, Table::Unsynced).len(), 2);
     }
 
     #[test]

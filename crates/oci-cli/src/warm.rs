@@ -74,11 +74,12 @@ fn hold(file: impl AsFd) -> Option<Resident> {
     Resident::hold(file, HELD_MOST).ok()
 }
 
-/// A plain file below the root, open for reading. It is looked at before, as opening a device or a FIFO does things.
+/// A plain file below the root, open for reading. It is looked at before, as opening a device or a FIFO does things; and so
+/// does reading some files of proc and tracefs, which have no size.
 fn open(root: &OwnedFd, path: &str) -> Option<OwnedFd> {
     let found = beneath::open_path(root, path).ok()?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&found).ok()?.st_mode);
-    if kind != FileType::RegularFile {
+    let stat = rustix::fs::fstat(&found).ok()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size <= 0 {
         return None;
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;

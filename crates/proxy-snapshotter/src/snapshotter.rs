@@ -307,8 +307,10 @@ impl Snapshotter for Proxy {
     }
 
     fn sweep(&self) -> Result<()> {
+        // In this order: a draft has its name with us before it has one there.
+        let listed = self.list("draft", &[Kind::Active])?;
         let running = self.drafts.names()?;
-        for name in self.list("draft", &[Kind::Active])? {
+        for name in listed {
             if !running.contains(&name) {
                 self.drop_snapshot(format!("{}draft/{name}", self.prefix))?;
             }

@@ -17,6 +17,8 @@ use types::{Digest, ErrorKind};
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The largest page that is read, in bytes; the specification has registries bound it by 4 MiB.
 const PAGE_MAX: u64 = 4 << 20;
+/// The most bytes of all pages together.
+const LIST_MAX: usize = 16 << 20;
 /// The most pages of one list.
 const PAGES_MAX: usize = 100;
 /// The most referrers that are given.
@@ -149,7 +151,7 @@ impl Session {
     ) -> Result<Vec<T>, RegistryError> {
         let host = self.hosts[at].endpoint.authority.to_string();
         let mut url = self.url(at, &self.below(at, path))?;
-        let mut all = Vec::new();
+        let (mut all, mut bytes) = (Vec::new(), 0);
         let headers = [(ACCEPT, media_type.unwrap_or("application/json"))];
         for _ in 0..PAGES_MAX {
             let ask =
@@ -165,8 +167,9 @@ impl Session {
             let timeouts = &self.transport.timeouts;
             let body = transport::collect(response, timeouts, &host, "a list", PAGE_MAX).await?;
             all.push(self.read(&host, &body)?);
+            bytes += body.len();
             match next {
-                Some(next) if next != url && !enough(&all) => url = next,
+                Some(next) if next != url && bytes < LIST_MAX && !enough(&all) => url = next,
                 _ => break,
             }
         }

@@ -67,7 +67,8 @@ fn seconds(text: &str, now: i64) -> Option<Duration> {
     let year: i64 = parts.next()?.parse().ok()?;
     let mut clock = parts.next()?.split(':').map(|n| n.parse::<i64>().ok());
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    if !(1970..=9999).contains(&year) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    let clock = (0..=23).contains(&hour) && (0..=59).contains(&minute) && (0..=60).contains(&second);
+    if !clock || !(1970..=9999).contains(&year) || !(1..=31).contains(&day) {
         return None;
     }
     // Days since 1970, the year taken to begin in March (as types::time does it the other way round).
@@ -109,6 +110,10 @@ mod tests {
             Next::TooLong(Duration::from_secs(77))
         );
         assert!(waits(next(429, Some("Sun, 06 Nov 1970 08:49:37 GMT"), 0), 100, 110));
+        for far in ["-9223372036854775808:00:00", "08:-9223372036854775808:00", "08:49:9223372036854775807"] {
+            let date = format!("Sun, 06 Nov 1994 {far} GMT");
+            assert!(waits(next(429, Some(&date), 1), 500, 1500), "{date}");
+        }
     }
 
     #[test]

@@ -94,9 +94,7 @@ impl Snapshotter for Btrfs {
         if self.has_layer(chain) {
             return Ok(());
         }
-        sys::btrfs::set_read_only(draft.dir.as_fd(), true).map_err(|cause| {
-            Error::with_source(ErrorKind::Internal, "cannot make the layer's subvolume read-only", cause)
-        })?;
+        seal(&draft)?;
         self.layout.place_layer(draft, chain, &unpacked.diff_id)
     }
 
@@ -172,8 +170,9 @@ impl Snapshotter for Btrfs {
         chain: &ChainId,
         _parents: &[ChainId],
         unpacked: &layers::Unpacked,
-        users: &[String],
+        users: &dyn Fn() -> Vec<String>,
     ) -> Result<()> {
+        seal(&draft)?;
         self.layout.replace_layer(draft, chain, &unpacked.diff_id, users)
     }
 
@@ -184,6 +183,13 @@ impl Snapshotter for Btrfs {
     fn remove_replaced(&self, name: &str) -> Result<()> {
         self.layout.remove_replaced(name)
     }
+}
+
+/// Nobody writes to a layer any more.
+fn seal(draft: &LayerDraft) -> Result<()> {
+    sys::btrfs::set_read_only(draft.dir.as_fd(), true).map_err(|cause| {
+        Error::with_source(ErrorKind::Internal, "cannot make the layer's subvolume read-only", cause)
+    })
 }
 
 /// Removes a directory of the layout: its subvolume `fs` as one, then the rest. One without is fine.

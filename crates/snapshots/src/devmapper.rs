@@ -12,15 +12,16 @@
 
 mod base;
 mod pool;
+mod state;
 
-use crate::layout::{Draft, LayerDraft, Layout, Remove, failed, missing_layer, names, open_dir, sha256};
+use crate::layout::{Draft, LayerDraft, Layout, failed, missing_layer, names, open_dir, sha256};
 use crate::record::{self, DEVICE, Device, TREE};
+use crate::remove::Remove;
 use crate::usage::{Usage, measure};
 use crate::{ChainId, Snapshotter, Writable, is_busy, text};
 use container::plan::{Filesystem, RootIds, RootSource};
 use pool::Pool;
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -352,7 +353,7 @@ impl Snapshotter for Devmapper {
         chain: &ChainId,
         parents: &[ChainId],
         unpacked: &layers::Unpacked,
-        users: &[String],
+        users: &dyn Fn() -> Vec<String>,
     ) -> Result<()> {
         if !self.has_layer(chain) {
             return self.commit_layer(draft, chain, parents, unpacked);

@@ -144,7 +144,17 @@ impl Erofs {
             let text = format!("cannot {what} {} (fs-verity)", path.display());
             Error::with_source(ErrorKind::Internal, text, error)
         };
-        match sys::verity::enable(file.as_fd()) {
+        let mut enabled = sys::verity::enable(file.as_fd());
+        // A process that was forked meanwhile has the file open for writing until it executes its program.
+        for _ in 0..BUSY_MOST {
+            match &enabled {
+                Err(error) if Errno::from_io_error(error) == Some(Errno::TXTBSY) => {}
+                _ => break,
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            enabled = sys::verity::enable(file.as_fd());
+        }
+        match enabled {
             Ok(()) => {}
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::NOTTY | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
@@ -165,6 +175,9 @@ impl Erofs {
         Ok(Some((algorithm, hex(&digest))))
     }
 }
+
+/// Times that sealing is tried again.
+const BUSY_MOST: u32 = 200;
 
 impl Snapshotter for Erofs {
     fn name(&self) -> &'static str {
@@ -279,7 +292,7 @@ impl Snapshotter for Erofs {
         chain: &ChainId,
         parents: &[ChainId],
         unpacked: &layers::Unpacked,
-        users: &[String],
+        users: &dyn Fn() -> Vec<String>,
     ) -> Result<()> {
         if !self.has_layer(chain) {
             return self.commit_layer(draft, chain, parents, unpacked);

@@ -2,6 +2,7 @@
 //!
 //! It works by descriptor and single names only. It knows nothing of whiteouts, parents or mounts.
 
+use crate::remove::Remove;
 use crate::usage::{Usage, measure};
 use crate::{ChainId, durable};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -42,27 +43,6 @@ const META: &str = "meta.json";
 const META_VERSION: u32 = 1;
 /// Far above what `Meta` takes.
 const META_MAX: usize = 64 << 10;
-
-/// Removes a directory of the layout with everything in it, whatever that is made of.
-pub(crate) trait Remove: Send + Sync {
-    /// `name` in `parent`. What is gone already is no error.
-    fn remove(&self, parent: BorrowedFd<'_>, name: &OsStr) -> std::result::Result<(), layers::Error>;
-}
-
-impl<F> Remove for F
-where
-    F: Fn(BorrowedFd<'_>, &OsStr) -> std::result::Result<(), layers::Error> + Send + Sync,
-{
-    fn remove(&self, parent: BorrowedFd<'_>, name: &OsStr) -> std::result::Result<(), layers::Error> {
-        self(parent, name)
-    }
-}
-
-impl std::fmt::Debug for dyn Remove {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Remove")
-    }
-}
 
 /// The open directories of one snapshotter.
 #[derive(Debug)]
@@ -232,8 +212,9 @@ impl Layout {
                         dir = name,
                         left,
                         error = error.chain(),
-                        "cannot sweep what an earlier run left"
+                        "cannot sweep what an earlier run left now"
                     );
+                    layout.remember(name, left);
                 }
             }
         }

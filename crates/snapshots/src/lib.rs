@@ -23,6 +23,7 @@ mod overlay;
 mod program;
 mod quota;
 mod record;
+mod remove;
 mod repair;
 mod usage;
 mod writable;
@@ -191,14 +192,15 @@ pub trait Snapshotter: Send + Sync + 'static {
     }
 
     /// As [`Snapshotter::commit_layer`], where the layer that is there is damaged: it is exchanged in one step, and
-    /// kept beside for the containers `users`, whose mounts still show it.
+    /// kept beside for the containers whose mounts still show it. `users` says who may have one; it is asked again after the
+    /// exchange, for a mount that is made until then shows the old one.
     fn replace_layer(
         &self,
         _draft: LayerDraft,
         _chain: &ChainId,
         _parents: &[ChainId],
         _unpacked: &layers::Unpacked,
-        _users: &[String],
+        _users: &dyn Fn() -> Vec<String>,
     ) -> Result<()> {
         Err(no_repair(self.name()))
     }

@@ -166,7 +166,7 @@ impl Snapshotter for Native {
         chain: &ChainId,
         _parents: &[ChainId],
         unpacked: &layers::Unpacked,
-        users: &[String],
+        users: &dyn Fn() -> Vec<String>,
     ) -> Result<()> {
         self.layout.replace_layer(draft, chain, &unpacked.diff_id, users)
     }

@@ -234,7 +234,7 @@ impl Snapshotter for Overlayfs {
         chain: &ChainId,
         parents: &[ChainId],
         unpacked: &layers::Unpacked,
-        users: &[String],
+        users: &dyn Fn() -> Vec<String>,
     ) -> Result<()> {
         self.settle(&draft, parents, unpacked)?;
         self.layout.replace_layer(draft, chain, &unpacked.diff_id, users)

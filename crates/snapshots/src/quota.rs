@@ -43,6 +43,11 @@ pub fn find(layout: &Arc<Layout>) -> Result<Quota> {
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     let next = AtomicU32::new(FIRST_PROJECT + hash % FIRST_PROJECT);
     let tried = unused(&draft.dir, &next).and_then(|number| {
+        if !sys::quota::bounds_projects(draft.dir.as_fd())? {
+            return Err(std::io::Error::other(
+                "it counts projects and does not bound them (mount option prjquota)",
+            ));
+        }
         project(&[&draft.dir], number, LEAST)?;
         sys::quota::set_project_limit(draft.dir.as_fd(), number, 0)
     });

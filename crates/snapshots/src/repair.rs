@@ -18,14 +18,14 @@ const USERS: &str = ".users";
 const USERS_MAX: u64 = 1 << 20;
 
 impl Layout {
-    /// Puts a draft where a damaged layer is; the damaged one is kept for `users`. Where none is there any more, it
-    /// is an ordinary placing.
+    /// Puts a draft where a damaged layer is; the damaged one is kept for `users`, asked until nobody can mount it any
+    /// more. Where none is there any more, it is an ordinary placing.
     pub fn replace_layer(
         &self,
         draft: LayerDraft,
         chain: &ChainId,
         diff_id: &types::Digest,
-        users: &[String],
+        users: &dyn Fn() -> Vec<String>,
     ) -> Result<()> {
         sha256(chain)?;
         if !self.has_layer(chain) {
@@ -41,14 +41,15 @@ impl Layout {
         name: &str,
         mut home: Draft,
         chain: &ChainId,
-        users: &[String],
+        users: &dyn Fn() -> Vec<String>,
     ) -> Result<()> {
         let beside = self.unique(chain.hex());
         let path = self.path().join("replaced").join(&beside);
         let wrap = |error| failed("replace the layer", &path, error);
         // Who needs the old one is written before it is one: whatever is in `replaced` may be removed once they
         // are gone, the new layer too, as long as it has not been exchanged.
-        self.write_users(&beside, users)?;
+        let before = users();
+        self.write_users(&beside, OFlags::CREATE | OFlags::EXCL, &before)?;
         rustix::fs::renameat(&self.ingest, name, &self.replaced, &beside).map_err(wrap)?;
         home.placed();
         rustix::fs::renameat_with(&self.replaced, &beside, &self.layers, chain.hex(), RenameFlags::EXCHANGE)
@@ -56,7 +57,13 @@ impl Layout {
         for dir in [&self.layers, &self.replaced] {
             rustix::fs::fsync(dir).map_err(wrap)?;
         }
-        if users.is_empty() {
+        // Whoever mounted the old one did so before the exchange, and had taken hold of it by then.
+        let now = users();
+        let since: Vec<String> = now.iter().filter(|user| !before.contains(user)).cloned().collect();
+        if !since.is_empty() {
+            self.write_users(&beside, OFlags::APPEND, &since)?;
+        }
+        if now.is_empty() {
             // Failing is no harm: it is found in `replaced` later.
             if let Err(error) = self.remove_replaced(&beside) {
                 tracing::warn!(error = error.chain(), "a replaced layer is removed later");
@@ -65,12 +72,13 @@ impl Layout {
         Ok(())
     }
 
-    fn write_users(&self, name: &str, users: &[String]) -> Result<()> {
+    /// Writes the list, or adds to it. A line that is cut off is no container's name, and keeps nothing.
+    fn write_users(&self, name: &str, how: OFlags, users: &[String]) -> Result<()> {
         let file = format!("{name}{USERS}");
         let wrap = |error| failed("write", self.path().join("replaced").join(&file), error);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | how | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = rustix::fs::openat(&self.replaced, &file, flags, Mode::RUSR | Mode::WUSR).map_err(wrap)?;
-        layers::copy::write_all(&open, users.join("\n").as_bytes()).map_err(wrap)?;
+        layers::copy::write_all(&open, (users.join("\n") + "\n").as_bytes()).map_err(wrap)?;
         rustix::fs::fsync(&open).map_err(wrap)?;
         rustix::fs::fsync(&self.replaced).map_err(wrap)
     }

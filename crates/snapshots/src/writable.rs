@@ -81,8 +81,12 @@ impl Writables {
             rustix::fs::fchown(&draft.dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
                 .map_err(|e| failed("give away", path.join("fs"), e))?;
         }
+        // Whoever owns a file may take it out of its project, unless a user namespace keeps them from it
+        // (ioctl_setflags_prepare and its like in fs/file_attr.c look at the initial one).
+        let inside = writable.owner.is_some_and(|(uid, _)| uid != 0);
         if let Some(bytes) = writable.bytes {
             let quota = match self.quota.get() {
+                _ if !inside => &quota::Quota::Image,
                 Some(quota) => quota,
                 None => {
                     let found = quota::find(&self.layout)?;
@@ -103,7 +107,8 @@ impl Writables {
     /// Removes the writable layer and its bound.
     pub fn remove(&self, id: &str) -> Result<()> {
         if self.layout.has_container(id)? {
-            quota::release(&self.layout.container_path(id, "fs"));
+            // Not of `fs`, which is the container's own.
+            quota::release(&self.layout.container_path(id, ""));
         }
         self.layout.remove_container(id)
     }

@@ -5,8 +5,9 @@
 //! it is destroyed. Nothing outside of the configured data set is ever named. Data sets have `mountpoint=legacy`: none
 //! is ever in the node's mount table.
 
-use crate::layout::{Draft, LayerDraft, Layout, Remove, check_id, failed, missing_layer, open_dir, sha256};
+use crate::layout::{Draft, LayerDraft, Layout, check_id, failed, missing_layer, open_dir, sha256};
 use crate::record;
+use crate::remove::Remove;
 use crate::usage::{Usage, measure};
 use crate::{ChainId, Snapshotter, Writable, text};
 use container::plan::{Filesystem, RootIds, RootSource};

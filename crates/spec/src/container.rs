@@ -57,7 +57,8 @@ pub fn container(inputs: &Inputs<'_>) -> Result<Built> {
     limits::arguments(&process.args, &process.env)?;
     let plan = LaunchPlan {
         version: PLAN_VERSION,
-        prepare: inputs.root.needs_devices(),
+        prepare: inputs.root.needs_devices()
+            || inputs.image_mounts.values().any(container::plan::RootSource::needs_devices),
         id: inputs.container_id.to_owned(),
         namespaces,
         // The UTS namespace is the pod's, which has its name already.

@@ -45,6 +45,43 @@ struct Limits {
     valid: u32,
 }
 
+/// `Q_XGETQSTATV` for `PRJQUOTA`, of `linux/dqblk_xfs.h`; ext4 answers it, too.
+const GET_STATE: u32 = 0x5808 << 8 | 2;
+/// `FS_QUOTA_PDQ_ENFD`.
+const PROJECTS_BOUNDED: u16 = 1 << 5;
+
+/// `struct fs_quota_statv` of `linux/dqblk_xfs.h`.
+#[repr(C)]
+#[derive(Default)]
+struct State {
+    version: i8,
+    pad: u8,
+    flags: u16,
+    incore: u32,
+    files: [u64; 9],
+    time_limits: [i32; 3],
+    warn_limits: [u16; 4],
+    pad_more: u32,
+    reserved: [u64; 7],
+}
+
+const _: () = assert!(size_of::<State>() == 160);
+
+/// Whether the file system of `file` holds projects to their bounds. ext4 counts without that, too.
+///
+/// # Errors
+/// `ENOSYS` where projects are not counted, or the kernel is too old to be asked (quotactl_fd(2), Linux 5.14).
+pub fn bounds_projects(file: BorrowedFd<'_>) -> io::Result<bool> {
+    // FS_QSTATV_VERSION1.
+    let mut state = State { version: 1, ..State::default() };
+    // SAFETY: the kernel reads the version and fills one fs_quota_statv, whose size is asserted above, and which lives for
+    // the call.
+    let done = unsafe {
+        libc::syscall(libc::SYS_quotactl_fd, file.as_raw_fd(), GET_STATE, 0, std::ptr::from_mut(&mut state))
+    };
+    if done == 0 { Ok(state.flags & PROJECTS_BOUNDED != 0) } else { Err(io::Error::last_os_error()) }
+}
+
 fn get(file: BorrowedFd<'_>) -> io::Result<FsXattr> {
     let mut attributes = FsXattr::default();
     // SAFETY: the kernel fills one fsxattr, which lives for the call.

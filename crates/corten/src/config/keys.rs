@@ -51,6 +51,8 @@ pub(super) const KEYS: &[Key] = &[
             Key("snapshotter", &[]),
             Key("writable_quota", &[]),
             Key("proxy", &[Key("address", &[]), Key("snapshotter", &[])]),
+            Key("devmapper", &[Key("pool", &[]), Key("base_size", &[])]),
+            Key("zfs", &[Key("dataset", &[])]),
         ],
     ),
     Key("runtimes", &[Key("native", &[Key("shim", &[])])]),

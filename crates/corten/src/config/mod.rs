@@ -133,6 +133,26 @@ pub struct Snapshots {
     pub writable_quota: Option<u64>,
     /// `[snapshots.proxy]`
     pub proxy: SnapshotsProxy,
+    /// `[snapshots.devmapper]`
+    pub devmapper: Devmapper,
+    /// `[snapshots.zfs]`
+    pub zfs: Zfs,
+}
+
+/// A thin pool of the device mapper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Devmapper {
+    /// Its name, as below `/dev/mapper`.
+    pub pool: Option<String>,
+    /// The size of every layer's and container's file system, in bytes.
+    pub base_size: u64,
+}
+
+/// A ZFS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zfs {
+    /// The data set below which all others are made.
+    pub dataset: Option<String>,
 }
 
 /// A snapshotter in another process.
@@ -159,6 +179,10 @@ pub enum Snapshotter {
     Btrfs,
     /// Another process, over containerd's API.
     Proxy,
+    /// Thin devices.
+    Devmapper,
+    /// Data sets and clones.
+    Zfs,
 }
 
 impl Snapshotter {
@@ -171,6 +195,8 @@ impl Snapshotter {
             Self::Native => "native",
             Self::Btrfs => "btrfs",
             Self::Proxy => "proxy",
+            Self::Devmapper => "devmapper",
+            Self::Zfs => "zfs",
         }
     }
 }

@@ -75,7 +75,11 @@ section!(RawSnapshots {
     snapshotter: String = "auto".into(),
     writable_quota: String = "0".into(),
     proxy: RawProxy = RawProxy::default(),
+    devmapper: RawDevmapper = RawDevmapper::default(),
+    zfs: RawZfs = RawZfs::default(),
 });
+section!(RawDevmapper { pool: Option<String> = None, base_size: String = "10GiB".into() });
+section!(RawZfs { dataset: Option<String> = None });
 section!(RawProxy { address: Option<PathBuf> = None, snapshotter: String = "overlayfs".into() });
 section!(RawRuntimes { native: RawNative = RawNative::default() });
 section!(RawNative { shim: Option<PathBuf> = None });
@@ -91,6 +95,14 @@ impl Raw {
                 "snapshots.proxy.address",
                 "must name the socket of the snapshotter that is to be used",
             );
+        }
+        for (name, key, missing) in [
+            ("devmapper", "snapshots.devmapper.pool", self.snapshots.devmapper.pool.is_none()),
+            ("zfs", "snapshots.zfs.dataset", self.snapshots.zfs.dataset.is_none()),
+        ] {
+            if self.snapshots.snapshotter == name && missing {
+                return wrong(key, format!("must be set for the snapshotter {name}"));
+            }
         }
         if root == state {
             return wrong("state", "must not be the same folder as root");
@@ -135,6 +147,11 @@ impl Raw {
                         .transpose()?,
                     snapshotter: self.snapshots.proxy.snapshotter,
                 },
+                devmapper: Devmapper {
+                    pool: self.snapshots.devmapper.pool,
+                    base_size: bytes("snapshots.devmapper.base_size", &self.snapshots.devmapper.base_size)?,
+                },
+                zfs: Zfs { dataset: self.snapshots.zfs.dataset },
             },
             runtimes: Runtimes {
                 native: Native {
@@ -280,9 +297,11 @@ fn snapshotter(text: &str) -> Result<Snapshotter, Wrong> {
         "native" => Ok(Snapshotter::Native),
         "btrfs" => Ok(Snapshotter::Btrfs),
         "proxy" => Ok(Snapshotter::Proxy),
+        "devmapper" => Ok(Snapshotter::Devmapper),
+        "zfs" => Ok(Snapshotter::Zfs),
         other => wrong(
             "snapshots.snapshotter",
-            format!("{other:?} is not one of auto, overlayfs, erofs, native, btrfs, proxy"),
+            format!("{other:?} is not one of auto, overlayfs, erofs, native, btrfs, devmapper, zfs, proxy"),
         ),
     }
 }

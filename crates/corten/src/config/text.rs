@@ -86,12 +86,13 @@ driver = "cgroupfs"
 
 [snapshots]
 # How layers become a root file system: overlayfs, erofs (layers in image files), btrfs (subvolumes), native
-# (copies, works everywhere), proxy (another process keeps them), or auto, which takes overlayfs where it works.
+# (copies, works everywhere), proxy (another process keeps them),
+# devmapper (thin devices), zfs, or auto, which takes overlayfs where it works.
 snapshotter = "auto"
 
 # The most that the writable layer of one container takes: in the container the disk is full at that size. Bytes, or with
-# KiB, MiB, GiB or TiB; 0 is no bound. By project quota where root's file system has it, else each container gets a
-# file system of its own in a file, which takes mkfs.ext4. With
+# KiB, MiB, GiB or TiB; 0 is no bound. Each container gets a file system of its own in a
+# file, which takes mkfs.ext4; one in a user namespace a project quota, where root's file system has that. With
 # overlayfs and erofs only.
 writable_quota = "0"
 
@@ -101,6 +102,17 @@ writable_quota = "0"
 
 # Its name there, for a server that has several.
 snapshotter = "overlayfs"
+
+[snapshots.devmapper]
+# A thin pool that exists, by its name below /dev/mapper, for snapshotter = "devmapper".
+# pool = "pool"
+
+# The size of the file system of each layer and container.
+base_size = "10GiB"
+
+[snapshots.zfs]
+# The data set below which layers and containers are made, for snapshotter = "zfs".
+# dataset = "pool/corten"
 
 [runtimes.native]
 # The program that runs one pod. Unset: corten-shim in the folder of the corten program.

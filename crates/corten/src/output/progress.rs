@@ -36,7 +36,7 @@ pub fn template(columns: usize, fetching: bool) -> &'static str {
         68.. => "  {prefix} {msg:8} {bar:18} {decimal_bytes:>9} / {decimal_total_bytes:9}",
         50.. => "  {prefix} {msg:8} {decimal_bytes:>9} / {decimal_total_bytes:9}",
         26.. => "  {prefix} {msg:8}",
-        _ => "{msg}",
+        _ => "{wide_msg}",
     }
 }
 

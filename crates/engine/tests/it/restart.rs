@@ -88,6 +88,43 @@ async fn volumes_without_a_container_are_removed_however_deep_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_costs_nothing_that_it_or_others_need() {
+    let Some(mut node) = Node::open().await else { return };
+    let pod = node.engine.run_pod(node.pod("p"), "").await.expect("pod");
+    let good = node.run(pod.as_str(), node.container("good", &["sleep", "1000"])).await.expect("runs");
+    let bad = node.run(pod.as_str(), node.container("bad", &["sleep", "1000"])).await.expect("runs");
+    let snapshots = node.temp.root().join("snapshots/overlayfs");
+    let count = |part: &str| std::fs::read_dir(snapshots.join(part)).expect("read").count();
+    let (containers, layers) = (count("containers"), count("layers"));
+    let volumes = [&good, &bad].map(|id| node.temp.root().join("volumes").join(id));
+    volumes.iter().for_each(|volume| std::fs::create_dir_all(volume).expect("made"));
+    let image = node.image.clone();
+    let folder = node.temp.state().join("pods").join(pod.as_str());
+    for record in [format!("container-{bad}.json"), "pod.json".to_owned()] {
+        let whole = std::fs::read(folder.join(&record)).expect("record");
+        std::fs::write(folder.join(&record), b"of another version").expect("write");
+        node = node.reopen().await;
+        if record != "pod.json" {
+            let status = node.engine.container_status(&good).expect("known");
+            assert_eq!(status.state, ContainerState::Running, "its neighbour is taken over");
+        }
+        // Nothing that comes later in this daemon's life removes anything either.
+        node.engine.images().collect().await.expect_err("refused");
+        node.engine.images().prune(false).await.expect_err("refused");
+        node.engine.images().remove(&image).await.expect("forgotten");
+        assert_eq!((count("containers"), count("layers")), (containers, layers), "{record}");
+        assert!(volumes.iter().all(|volume| volume.exists()), "{record}");
+        std::fs::write(folder.join(&record), whole).expect("write");
+    }
+    let node = node.reopen().await;
+    for id in [&good, &bad] {
+        let status = node.engine.container_status(id).expect("known");
+        assert_eq!(status.state, ContainerState::Running);
+    }
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_was_half_made_is_undone() {
     let Some(node) = Node::open().await else { return };
     let pod = node.engine.run_pod(node.pod("p"), "").await.expect("pod");

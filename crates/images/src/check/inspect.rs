@@ -9,7 +9,7 @@ use crate::index::LayerRecord;
 use crate::lease::Lease;
 use crate::manifest::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX};
 use content::Hasher;
-use layers::{UnpackLimits, Unpacked};
+use layers::Unpacked;
 use snapshots::{ChainId, LayerDraft};
 use std::collections::HashMap;
 use std::fs::File;
@@ -294,16 +294,18 @@ impl Inspection {
         if !damaged {
             return self.mark(chain, false);
         }
-        let containers = self.inner.users(chain);
         let outcome = match fresh {
-            Some(fresh) if self.repair => Some(self.replace(chain, below, *fresh, &containers)),
+            Some(fresh) if self.repair => {
+                let (draft, unpacked) = *fresh;
+                Some(self.inner.replace(draft, chain, below, &unpacked))
+            }
             _ => None,
         };
         if !matches!(outcome, Some(Ok(()))) {
             self.mark(chain, true)?;
         }
         if let Some(damage) = self.report.damages.last_mut() {
-            damage.containers = containers;
+            damage.containers = self.inner.users(chain);
             match outcome {
                 Some(Ok(())) => damage.repaired = true,
                 Some(Err(error)) => damage.why_not = Some(error.chain()),
@@ -343,10 +345,9 @@ impl Inspection {
         // A blob shorter than that is no archive, which unpacking says.
         let _ = rustix::io::pread(&file, &mut magic, 0);
         let compression = layers::detect(&magic);
+        let (mode, limits) = (snapshotter.whiteouts(), self.inner.config.unpack_limits());
         let mut reader = self.hashed(file, digest);
-        let mode = snapshotter.whiteouts();
-        let unpacked =
-            layers::unpack(&mut reader, compression, draft.dir.as_fd(), mode, &UnpackLimits::default());
+        let unpacked = layers::unpack(&mut reader, compression, draft.dir.as_fd(), mode, &limits);
         let what = reader.finish(digest);
         if !self.blobs.contains_key(digest) {
             self.found(image, Damaged::Blob, digest, what)?;
@@ -394,18 +395,6 @@ impl Inspection {
             "it has {} entries in {} bytes of the disk in place of {} in {}",
             now.inodes, now.bytes, known.inodes, known.bytes
         )))
-    }
-
-    fn replace(
-        &self,
-        chain: &ChainId,
-        below: &[ChainId],
-        (draft, unpacked): (LayerDraft, Unpacked),
-        containers: &[String],
-    ) -> Result<()> {
-        let snapshotter = &self.inner.snapshotter;
-        snapshotter.replace_layer(draft, chain, below, &unpacked, containers)?;
-        self.inner.note_layer(chain, snapshotter.layer_usage(chain)?.into())
     }
 
     fn mark(&self, chain: &ChainId, damaged: bool) -> Result<()> {

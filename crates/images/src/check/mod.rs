@@ -9,11 +9,10 @@ mod inspect;
 mod repair;
 
 use crate::image::ImageRecord;
-use crate::{Images, blocking};
+use crate::{Images, Stop, blocking};
 use inspect::Inspection;
 use registry::Auth;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::UnboundedSender;
 use types::{Digest, Error, Result};
 
@@ -87,18 +86,9 @@ pub struct CheckReport {
     pub bytes: u64,
 }
 
-/// Breaks the work on the disk off once nobody waits for it any more.
-struct Stop(Arc<AtomicBool>);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 impl Images {
     /// Checks the images that `names` mean, or all of them where it is empty. With `repair`, what is damaged is made
-    /// whole again as far as that is possible; `auth` is for registries that want it.
+    /// whole again as far as that is possible; `auth` is for registries that want it; where it names none, all images must be of one.
     ///
     /// What is found damaged and stays so is remembered: the next pull of an image that needs it brings it anew.
     pub async fn check(
@@ -115,7 +105,10 @@ impl Images {
         lease.need(layers, blobs).await;
         // What was removed before the lease is nobody's damage.
         let images: Vec<_> = images.into_iter().filter(|i| self.0.index().by_id(&i.id).is_some()).collect();
-        let stop = Stop(Arc::default());
+        if repair && let Some(auth) = &auth {
+            repair::one_registry(&images, auth)?;
+        }
+        let stop = Stop::default();
         let work =
             Inspection::new(self.0.clone(), lease.clone(), images, repair, events.clone(), stop.0.clone());
         let mut report = blocking(move || work.run()).await?;

@@ -8,7 +8,9 @@ use crate::{Images, Inner, blocking};
 use content::Hasher;
 use registry::Auth;
 use snapshots::{ChainId, LayerDraft};
+use std::collections::BTreeSet;
 use std::io::Read;
+use std::sync::Arc;
 use store::meta::Table;
 use types::{Digest, Error, Reference, Result};
 
@@ -47,6 +49,25 @@ pub(super) async fn fetch(images: &Images, report: &mut CheckReport, auth: Optio
         }
     }
     Ok(())
+}
+
+/// Refuses credentials that name no server where more than one would get them.
+pub(super) fn one_registry(images: &[Arc<ImageRecord>], auth: &Auth) -> Result<()> {
+    if auth.server_address.as_ref().is_some_and(|address| !address.is_empty()) {
+        return Ok(());
+    }
+    let names = images.iter().flat_map(|image| &image.digests);
+    let hosts: BTreeSet<String> =
+        names.filter_map(|name| Reference::parse(name).ok()).map(|r| r.host().to_owned()).collect();
+    if hosts.len() < 2 {
+        return Ok(());
+    }
+    let some: Vec<String> = hosts.into_iter().take(3).collect();
+    Err(Error::invalid(format!(
+        "the credentials do not say which server they are for, and the images are of several registries ({}): name \
+         images of one registry only, or give the credentials a server address",
+        some.join(", ")
+    )))
 }
 
 /// Pulls the image by the first of its recorded digests that a registry still has.
@@ -106,7 +127,21 @@ impl Inner {
             self.unsynced.layer(layer);
             return Ok(());
         }
-        self.snapshotter.replace_layer(draft, layer, below, unpacked, &self.users(layer))?;
+        self.replace(draft, layer, below, unpacked)
+    }
+
+    /// Puts a layer in place of a damaged one, which stays for the containers that run on it.
+    pub(crate) fn replace(
+        &self,
+        draft: LayerDraft,
+        layer: &ChainId,
+        below: &[ChainId],
+        unpacked: &layers::Unpacked,
+    ) -> Result<()> {
+        // A collection in between would go by the list of before the exchange.
+        let collecting = self.collecting.lock().unwrap_or_else(|e| e.into_inner());
+        self.snapshotter.replace_layer(draft, layer, below, unpacked, &|| self.users(layer))?;
+        drop(collecting);
         self.note_layer(layer, self.snapshotter.layer_usage(layer)?.into())
     }
 

@@ -10,7 +10,9 @@ use crate::manifest::Descriptor;
 use crate::progress::LayerState;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use http::StatusCode;
 use registry::{Arriving, RegistryError, Session, retry_wait};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
@@ -19,6 +21,11 @@ use tokio::sync::{Semaphore, mpsc};
 const STALLS_MAX: u32 = 3;
 /// Times that a broken transfer is taken up again at all.
 const RESUMES_MAX: u32 = 50;
+
+/// Bytes a second that have to come on average over [`registry::Timeouts::idle`]. A transfer holds a place among those
+/// that unpack, and perhaps a window: one that drips would keep them from all others. Eight at once fit through one
+/// megabit a second.
+const RATE_MIN: u64 = 16 << 10;
 
 /// A blob is looked at for parts once so much of it has come,
 const PROBE: u64 = 4 << 20;
@@ -37,6 +44,43 @@ static SPLIT: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::ne
 pub(super) struct Sender {
     pub index: usize,
     pub name: String,
+    /// What came before is another's, or some of it.
+    pub mixed: bool,
+}
+
+/// How much comes in the time that is spent waiting for it.
+struct Pace {
+    /// What the average is taken over.
+    window: Duration,
+    /// Of the window that runs.
+    waited: Duration,
+    /// Bytes that came in it.
+    came: Arc<AtomicU64>,
+    /// Bytes that came in the window before.
+    last: u64,
+}
+
+impl Pace {
+    /// What `work` ends with; `None` where too little came meanwhile.
+    async fn wait<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let start = Instant::now();
+            let left = self.window.saturating_sub(self.waited);
+            let done = tokio::time::timeout(left, &mut work).await;
+            self.waited += start.elapsed();
+            if self.waited >= self.window {
+                let waited = std::mem::take(&mut self.waited);
+                self.last = self.came.swap(0, Ordering::Relaxed);
+                if u128::from(self.last) * 1000 < u128::from(RATE_MIN) * waited.as_millis() {
+                    return None;
+                }
+            }
+            if let Ok(done) = done {
+                return Some(done);
+            }
+        }
+    }
 }
 
 /// How a piece of the way ended.
@@ -59,6 +103,7 @@ struct Feed<'a> {
     sent: u64,
     sender: Option<Sender>,
     may_split: bool,
+    pace: Pace,
 }
 
 /// Fetches a blob into `send`.
@@ -69,7 +114,9 @@ pub(super) async fn feed(
     send: mpsc::Sender<Bytes>,
 ) -> Result<Sender, RegistryError> {
     let report = Report::new(&job.listeners, d);
-    let mut feed = Feed { session, d, send, report, sent: 0, sender: None, may_split: true };
+    let window = job.inner.config.timeouts.idle;
+    let pace = Pace { window, waited: Duration::ZERO, came: Arc::default(), last: 0 };
+    let mut feed = Feed { session, d, send, report, sent: 0, sender: None, may_split: true, pace };
     let (mut stalls, mut resumes) = (0, 0);
     let mut split = None;
     loop {
@@ -126,12 +173,23 @@ impl Feed<'_> {
             }
             Err(error) => return Err(error),
         };
-        self.sender = Some(Sender { index: arriving.index, name: arriving.host.clone() });
+        let (index, name) = (arriving.index, arriving.host.clone());
+        let other = |before: &Sender| before.mixed || self.sent > 0 && before.index != index;
+        let mixed = self.sender.as_ref().is_some_and(other);
+        self.sender = Some(Sender { index, name, mixed });
         let (begin, mut waited) = (self.sent, Duration::ZERO);
+        let came = self.pace.came.clone();
         loop {
             let asked = Instant::now();
-            let next = arriving.next().await;
+            let next = if self.sent == begin && begin > 0 && !arriving.ranged {
+                // It sends what is here already before it comes to the rest.
+                let long = self.pace.window + Duration::from_secs(begin / RATE_MIN);
+                tokio::time::timeout(long, next(&mut arriving, &came)).await.ok()
+            } else {
+                self.pace.wait(next(&mut arriving, &came)).await
+            };
             waited += asked.elapsed();
+            let Some(next) = next else { return Ok(End::Broke(self.stalled(arriving.ranged))) };
             match next {
                 Ok(Some(data)) => {
                     if !self.hand_on(data).await {
@@ -161,23 +219,28 @@ impl Feed<'_> {
     /// From where it is to its end, some parts at once.
     async fn in_parts(&mut self) -> End {
         let (session, digest, size) = (self.session, &self.d.digest, self.d.size);
-        let from = self.sent;
+        let (from, came) = (self.sent, self.pace.came.clone());
+        let came = &came;
         let starts = (0..(size - from).div_ceil(PART)).map(|at| from + at * PART);
         let parts = starts.map(|start| async move {
             let arriving = session.blob_range(digest, start, size.min(start + PART)).await?;
             let whole = !arriving.ranged;
-            let sender = Sender { index: arriving.index, name: arriving.host.clone() };
-            let bytes = if whole { Vec::new() } else { collect(arriving).await? };
+            let sender = (arriving.index, arriving.host.clone());
+            let bytes = if whole { Vec::new() } else { collect(arriving, came).await? };
             Ok((sender, whole, bytes))
         });
         let mut parts = std::pin::pin!(stream::iter(parts).buffered(LANES));
-        while let Some(part) = parts.next().await {
-            let (sender, whole, bytes) = match part {
+        loop {
+            let Some(part) = self.pace.wait(parts.next()).await else {
+                return End::Broke(self.stalled(true));
+            };
+            let Some(part) = part else { return End::Done };
+            let ((index, host), whole, bytes) = match part {
                 Ok(part) => part,
                 Err(error) => return End::Broke(error),
             };
             // Parts of several hosts: where the whole is wrong, nobody could tell whose fault it is.
-            if whole || self.sender.as_ref().is_some_and(|first| first.index != sender.index) {
+            if whole || self.sender.as_ref().is_some_and(|first| first.index != index) {
                 return End::Whole;
             }
             let wanted = size.min(self.sent + PART) - self.sent;
@@ -188,11 +251,18 @@ impl Feed<'_> {
                 }
             }
             if came < wanted {
-                let (host, digest) = (sender.name, digest.clone());
+                let digest = digest.clone();
                 return End::Broke(RegistryError::Size { host, digest, expected: size, found: self.sent });
             }
         }
-        End::Done
+    }
+
+    /// Too little came.
+    fn stalled(&self, ranged: bool) -> RegistryError {
+        let bytes = self.pace.last;
+        let host = self.sender.as_ref().map_or_else(|| self.session.name(), |sender| sender.name.clone());
+        let status = if ranged { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+        RegistryError::Stalled { host, status, bytes, after: self.pace.window }
     }
 
     /// False where nobody wants more.
@@ -209,11 +279,51 @@ impl Feed<'_> {
     }
 }
 
+/// The next bytes, counted.
+async fn next(arriving: &mut Arriving, came: &AtomicU64) -> Result<Option<Bytes>, RegistryError> {
+    let next = arriving.next().await;
+    if let Ok(Some(data)) = &next {
+        came.fetch_add(data.len() as u64, Ordering::Relaxed);
+    }
+    next
+}
+
 /// All of a part; [`Arriving`] gives no more than was asked for.
-async fn collect(mut arriving: Arriving) -> Result<Vec<Bytes>, RegistryError> {
+async fn collect(mut arriving: Arriving, came: &AtomicU64) -> Result<Vec<Bytes>, RegistryError> {
     let mut all = Vec::new();
-    while let Some(data) = arriving.next().await? {
+    while let Some(data) = next(&mut arriving, came).await? {
         all.push(data);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_drip_ends_and_a_slow_reader_costs_nothing() {
+        let window = Duration::from_millis(60);
+        let mut pace = Pace { window, waited: Duration::ZERO, came: Arc::default(), last: 0 };
+        let came = pace.came.clone();
+        let flow = async |bytes: u64, times: u32| {
+            for _ in 0..times {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                came.fetch_add(bytes, Ordering::Relaxed);
+            }
+        };
+        assert!(pace.wait(flow(64 << 10, 20)).await.is_some(), "fast");
+        assert!(pace.wait(flow(1, u32::MAX)).await.is_none(), "a drip");
+        for _ in 0..10 {
+            // What passes outside is the reader's.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(pace.wait(async { came.fetch_add(100, Ordering::Relaxed) }).await.is_some());
+        }
+        for at in 0.. {
+            assert!(at < 100, "each part comes in time, and all are too little");
+            if pace.wait(flow(1, 1)).await.is_none() {
+                break;
+            }
+        }
+    }
 }

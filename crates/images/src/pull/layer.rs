@@ -62,6 +62,7 @@ async fn get_as(job: &Arc<Job>, layer: &Layer, parallel: bool) -> Result<Ready> 
         }
     }
     let session = job.session().map_err(|error| error.context(format!("cannot get layer {digest}")))?;
+    let mut anew = false;
     loop {
         let (send, receive) = mpsc::channel(PARTS_WAITING);
         let work = tokio::task::spawn_blocking({
@@ -90,6 +91,12 @@ async fn get_as(job: &Arc<Job>, layer: &Layer, parallel: bool) -> Result<Ready> 
             }
             (Ok(host), Err(Failure::Blob(problem))) => {
                 let error = layer_error(layer, &problem, Some(&host.name));
+                // Of a piece from each of several hosts nobody can tell which is wrong.
+                if host.mixed && !anew {
+                    anew = true;
+                    tracing::warn!(error = %error.chain(), "it came from several hosts; it is fetched anew");
+                    continue;
+                }
                 if !session.lied(host.index, digest) {
                     return Err(error);
                 }

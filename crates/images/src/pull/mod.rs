@@ -21,7 +21,7 @@ use crate::lease::Lease;
 use crate::manifest::{self, Descriptor, Document, MANIFEST_MAX, ManifestError};
 use crate::platform::Platform;
 use crate::progress::{LayerState, Listeners, Progress};
-use crate::{Inner, blocking};
+use crate::{Inner, Stop, blocking};
 use layer::{Layer, Ready, Report};
 use registry::Auth;
 use registry::{Fetched, Session};
@@ -116,15 +116,18 @@ async fn pull(
     let mut record = describe(&job.inner, &reference, &resolved, file, &plan);
     let id = record.id.clone();
     let work = job.clone();
+    let stop = Stop::default();
+    let given_up = stop.0.clone();
     blocking(move || {
         work.keep_documents(&resolved, &config_bytes, &record)?;
         if work.inner.snapshotter.fetches_layers() {
             // Of a layer that it got by itself there is no blob to keep.
             record.blobs.retain(|blob| work.inner.content.size(blob).is_some());
         }
-        work.inner.record(record, &committed)
+        work.inner.record_unless(&given_up, record, &committed)
     })
     .await?;
+    drop(stop);
     job.inner.index().by_id(&id).ok_or_else(|| {
         Error::new(ErrorKind::Cancelled, format!("image {id} was removed while its pull ended"))
     })
@@ -285,7 +288,7 @@ impl Job {
         for (digest, bytes) in documents.chain([(&resolved.config.digest, config)]) {
             if !later {
                 content.write(digest, bytes)?;
-            } else if content.size(digest) != Some(bytes.len() as u64) {
+            } else if !content.holds(digest, bytes) {
                 unsynced.blob(digest);
                 content.write_unsynced(digest, bytes)?;
                 unsynced.blob(digest);

@@ -1,6 +1,7 @@
 //! What an image consists of, in full, for people who look at it: documents, layers with their sizes on the way and on
 //! the disk, and which of it is kept. It only reads.
 
+use super::held::Held;
 use super::tree::{self, Own, Tree};
 use crate::image::{ImageRecord, chain_ids};
 use crate::index::LayerRecord;
@@ -63,7 +64,7 @@ impl Images {
         blocking(move || {
             let _lease: Lease = lease;
             let content = &inner.content;
-            let own = tree::own(content, &record)?;
+            let own = tree::own(content, &record, &mut Held::default())?;
             let roots: Vec<Digest> = record
                 .digests
                 .iter()
@@ -72,7 +73,7 @@ impl Images {
                 .collect();
             let mut indexes: Vec<BlobDetails> = Vec::new();
             for root in roots {
-                let tree: Tree = tree::load(content, &root)?;
+                let tree: Tree = tree::load(content, &root, &mut Held::default())?;
                 if let Some(root) =
                     tree.root().filter(|root| indexes.iter().all(|i| i.digest != root.descriptor.digest))
                 {

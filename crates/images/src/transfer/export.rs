@@ -2,6 +2,7 @@
 //! docker archive has the layers without compression, as `docker save` writes them.
 
 use super::found::{IMAGE_NAME, REF_NAME};
+use super::held::Held;
 use super::outgoing::{Files, Outgoing};
 use super::tree::{self, Own, Tree};
 use crate::image::ImageRecord;
@@ -75,7 +76,8 @@ impl Images {
         let (inner, lease) = (self.0.clone(), Arc::new(lease));
         let work = (inner.clone(), lease.clone());
         let images = blocking(move || {
-            let load = |(record, names, name)| outbound(&work.0, record, names, name);
+            let mut held = Held::default();
+            let load = |(record, names, name)| outbound(&work.0, record, names, name, &mut held);
             images.into_iter().map(load).collect::<Result<Vec<_>>>()
         })
         .await?;
@@ -112,12 +114,13 @@ fn outbound(
     record: Arc<ImageRecord>,
     names: Vec<String>,
     name: Option<Reference>,
+    held: &mut Held,
 ) -> Result<Outbound> {
     let content = &inner.content;
     let shown = names.first().map_or(record.id.as_str(), String::as_str);
-    let own = tree::own(content, &record)?;
+    let own = tree::own(content, &record, held)?;
     tree::whole(content, shown, &own)?;
-    let tree = tree::load(content, &tree::root(content, &record, name.as_ref()))?;
+    let tree = tree::load(content, &tree::root(content, &record, name.as_ref()), held)?;
     Ok(Outbound { record, names, tree, own })
 }
 
@@ -253,5 +256,7 @@ fn plain(inner: &Inner, files: &mut Files, name: &str, digest: &Digest, diff_id:
     if found != *diff_id {
         return Err(damaged(format!("its content is {found}, not {diff_id}")));
     }
+    // A large zstd window is the only one of its kind: the second decoder would wait for the first for ever.
+    drop(inflated);
     files.file(name, size, decoder()?)
 }

@@ -2,6 +2,7 @@
 //! `docker save`, for which manifests are made here. Names are only read; which of them count is decided elsewhere.
 
 use super::archive::{Contents, Stored};
+use super::held::Held;
 use crate::manifest::{self, CONFIG_MAX, Descriptor, Document, LAYERS_MAX};
 use content::{Content, Hasher};
 use layers::Compression;
@@ -39,13 +40,17 @@ pub(super) enum Archived {
 }
 
 /// What the archive holds; manifests that are made here are in `made`. Blocks.
-pub(super) fn found(contents: &Contents, content: &Content) -> Result<(Archived, Vec<Vec<u8>>)> {
+pub(super) fn found(
+    contents: &Contents,
+    content: &Content,
+    held: &mut Held,
+) -> Result<(Archived, Vec<Vec<u8>>)> {
     if let Some(index) = contents.document("index.json") {
         layout(contents.document("oci-layout"))?;
         return Ok((of_index(index)?, Vec::new()));
     }
     if let Some(json) = contents.document("manifest.json") {
-        let (images, made) = of_docker(json, contents, content)?;
+        let (images, made) = of_docker(json, contents, content, held)?;
         return Ok((Archived::Images(images), made));
     }
     Err(Error::invalid(
@@ -130,7 +135,12 @@ struct Saved {
     layers: Option<Vec<String>>,
 }
 
-fn of_docker(text: &[u8], contents: &Contents, content: &Content) -> Result<(Vec<Found>, Vec<Vec<u8>>)> {
+fn of_docker(
+    text: &[u8],
+    contents: &Contents,
+    content: &Content,
+    held: &mut Held,
+) -> Result<(Vec<Found>, Vec<Vec<u8>>)> {
     let saved: Vec<Saved> = json("manifest.json", text)?;
     limited(saved.len())?;
     let (mut images, mut made): (Vec<Found>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
@@ -142,6 +152,7 @@ fn of_docker(text: &[u8], contents: &Contents, content: &Content) -> Result<(Vec
         match images.iter_mut().find(|image| image.descriptor == descriptor) {
             Some(image) => image.names.extend(names),
             None => {
+                held.add(descriptor.size)?;
                 images.push(Found { descriptor, names, aliases: Vec::new() });
                 made.push(manifest);
             }

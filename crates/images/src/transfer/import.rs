@@ -3,6 +3,7 @@
 
 use super::archive::{self, Incoming};
 use super::found::{Archived, Found, found};
+use super::held::Held;
 use crate::lease::Lease;
 use crate::manifest::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, ManifestError};
 use crate::platform::Platform;
@@ -90,7 +91,8 @@ fn understand(
 ) -> Result<Vec<Stored>> {
     let content = &inner.content;
     let contents = archive::read(incoming, content, lease)?;
-    let (archived, made) = found(&contents, content)?;
+    let mut held = Held::default();
+    let (archived, made) = found(&contents, content, &mut held)?;
     for manifest in made {
         keep(content, lease, &manifest)?;
     }
@@ -115,7 +117,7 @@ fn understand(
             ));
         }
         permit_import(inner, &names)?;
-        match follow(inner, lease, &image.descriptor, options.all_platforms) {
+        match follow(inner, lease, &mut held, &image.descriptor, options.all_platforms) {
             Ok(mut stored) => {
                 name(&mut stored, &image, names)?;
                 understood.push(stored);
@@ -254,6 +256,7 @@ impl From<ManifestError> for Refused {
 fn follow(
     inner: &Inner,
     lease: &Arc<Lease>,
+    held: &mut Held,
     top: &Descriptor,
     all_platforms: bool,
 ) -> Result<Stored, Refused> {
@@ -261,6 +264,7 @@ fn follow(
     let mut documents = Vec::new();
     let mut descriptor = top.clone();
     let (config, layers) = loop {
+        held.add(descriptor.size.min(MANIFEST_MAX))?;
         let bytes = read(inner, lease, &descriptor, "manifest", MANIFEST_MAX)?;
         let announced = Some(descriptor.media_type.as_str()).filter(|kind| !kind.is_empty());
         let document = manifest::parse(&descriptor.digest, announced, &bytes)?;
@@ -276,6 +280,7 @@ fn follow(
             }
         }
     };
+    held.add(config.size.min(CONFIG_MAX))?;
     let config_bytes = read(inner, lease, &config, "configuration", CONFIG_MAX)?;
     let more_blobs = if all_platforms { others(inner, lease, &documents)? } else { Vec::new() };
     Ok(Stored { documents, config, config_bytes, layers, names: Vec::new(), digests: Vec::new(), more_blobs })
@@ -310,12 +315,18 @@ fn read(inner: &Inner, lease: &Arc<Lease>, d: &Descriptor, what: &str, limit: u6
 fn others(inner: &Inner, lease: &Arc<Lease>, documents: &[Fetched]) -> Result<Vec<Digest>> {
     let mut seen: HashSet<Digest> = HashSet::new();
     let mut kept = Vec::new();
-    let mut queue: Vec<(Vec<u8>, Digest, usize)> =
-        documents.iter().take(1).map(|d| (d.bytes.clone(), d.digest.clone(), 0)).collect();
+    // Only what tells where a document is: what it says is read when its turn comes.
+    let bare = |d: &Descriptor| Descriptor::new("", d.digest.clone(), d.size);
+    let mut queue: Vec<(Descriptor, usize)> = documents
+        .first()
+        .map(|top| (Descriptor::new("", top.digest.clone(), top.bytes.len() as u64), 0))
+        .into_iter()
+        .collect();
     let there = |d: &Descriptor| inner.content.size(&d.digest) == Some(d.size);
-    while let Some((bytes, digest, depth)) = queue.pop() {
+    while let Some((document, depth)) = queue.pop() {
+        let bytes = read(inner, lease, &document, "manifest", MANIFEST_MAX)?;
         // What is no image is kept as it is, without what it points to.
-        let next = match manifest::parse(&digest, None, &bytes) {
+        let next = match manifest::parse(&document.digest, None, &bytes) {
             Ok(Document::Index(manifests)) if depth <= NESTING_MAX => manifests,
             Ok(Document::Image { config, layers }) => {
                 let blobs =
@@ -327,9 +338,12 @@ fn others(inner: &Inner, lease: &Arc<Lease>, documents: &[Fetched]) -> Result<Ve
         };
         for d in next {
             if d.size <= MANIFEST_MAX && there(&d) && seen.insert(d.digest.clone()) {
-                let bytes = read(inner, lease, &d, "manifest", MANIFEST_MAX)?;
-                queue.push((bytes, d.digest.clone(), depth + 1));
+                tokio::runtime::Handle::current().block_on(lease.blobs([d.digest.clone()]));
+                queue.push((bare(&d), depth + 1));
                 kept.push(d.digest);
+            }
+            if kept.len() > MORE_MAX {
+                break;
             }
         }
         if kept.len() > MORE_MAX {

@@ -7,6 +7,7 @@ mod archive;
 mod details;
 mod export;
 mod found;
+mod held;
 mod import;
 mod outgoing;
 mod pack;

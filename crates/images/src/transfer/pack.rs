@@ -3,6 +3,7 @@
 //! same options gives the same image.
 
 use super::archive::Incoming;
+use super::held::Held;
 use super::import::Imported;
 use super::tree;
 use crate::lease::Lease;
@@ -21,6 +22,8 @@ use types::digest::Algorithm;
 use types::reference::shorten;
 use types::{Digest, Error, ErrorKind, Reference, Result};
 
+/// Bytes of a layer that are written between two looks at how much is free.
+const LOOK_EVERY: u64 = 8 << 20;
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Where most programs are looked for; what images without their own have.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -81,6 +84,7 @@ impl Images {
             let mut hasher = Hasher::new(Algorithm::Sha256);
             let mut ingest = inner.content.ingest()?;
             let (mut size, mut magic) = (0u64, Vec::new());
+            let mut look = 0;
             while let Some(part) = incoming.blocking_recv() {
                 let part = part?;
                 size += part.len() as u64;
@@ -89,6 +93,10 @@ impl Images {
                         ErrorKind::ResourceExhausted,
                         format!("the layer has more than {size} bytes"),
                     ));
+                }
+                if size >= look {
+                    inner.reserve.check(0)?;
+                    look = size + LOOK_EVERY;
                 }
                 magic.extend(part.iter().take(4usize.saturating_sub(magic.len())));
                 hasher.update(&part);
@@ -127,7 +135,8 @@ impl Images {
         let work = inner.clone();
         let (lease, image, digest) = blocking(move || {
             permit_import(&work, std::slice::from_ref(&options.name))?;
-            let base = base.map(|record| tree::own(&work.content, &record)).transpose()?;
+            let base =
+                base.map(|record| tree::own(&work.content, &record, &mut Held::default())).transpose()?;
             let (image, digest) = compose(&work, base, &layer, &diff_id, &options)?;
             Ok((layer.lease, image, digest))
         })

@@ -4,6 +4,7 @@
 
 use super::export::named;
 use super::found::lost;
+use super::held::Held;
 use super::tree::{self, Document};
 use crate::lease::Lease;
 use crate::manifest::{DOCKER_LIST, Descriptor, OCI_INDEX};
@@ -140,12 +141,13 @@ fn sources(digests: &[String], target: &Reference) -> Vec<String> {
 /// The whole index where all of it is here, else the image for this machine. Blocks.
 fn cargo(inner: &Inner, record: &crate::ImageRecord, root: &Digest) -> Result<Cargo> {
     let content = &inner.content;
-    let tree = tree::load(content, root)?;
+    let mut held = Held::default();
+    let tree = tree::load(content, root, &mut held)?;
     let is_index = |d: &Document| matches!(d.descriptor.media_type.as_str(), OCI_INDEX | DOCKER_LIST);
     if tree.missing.is_empty() && !tree.documents.is_empty() {
         return Ok(Cargo { blobs: tree.blobs, documents: tree.documents, note: None });
     }
-    let own = tree::own(content, record)?;
+    let own = tree::own(content, record, &mut held)?;
     tree::whole(content, record.names.first().map_or(record.id.as_str(), String::as_str), &own)?;
     let note = tree.root().filter(|root| is_index(root)).map(|root| {
         format!(

@@ -1,6 +1,7 @@
 //! What an image that is here consists of, from the index or manifest that its name means down to its layers, and
 //! which of it is kept. Documents are read as they lie in the content store, verified; nothing is changed.
 
+use super::held::Held;
 use crate::image::ImageRecord;
 use crate::manifest::{
     CONFIG_MAX, DOCKER_LIST, DOCKER_MANIFEST, Descriptor, MANIFEST_MAX, OCI_INDEX, OCI_MANIFEST,
@@ -69,12 +70,12 @@ pub(super) fn root(content: &Content, record: &ImageRecord, name: Option<&Refere
 }
 
 /// Everything below `root`. Blocks.
-pub(super) fn load(content: &Content, root: &Digest) -> Result<Tree> {
+pub(super) fn load(content: &Content, root: &Digest, held: &mut Held) -> Result<Tree> {
     let size = content.size(root).ok_or_else(|| gone(root))?;
     let top = Descriptor::new("", root.clone(), size);
     let mut tree = Tree { documents: Vec::new(), blobs: Vec::new(), missing: Vec::new() };
     let mut seen = HashSet::new();
-    descend(content, &mut tree, &mut seen, top, NESTING_MAX)?;
+    descend(content, &mut tree, &mut seen, held, top, NESTING_MAX)?;
     Ok(tree)
 }
 
@@ -82,6 +83,7 @@ fn descend(
     content: &Content,
     tree: &mut Tree,
     seen: &mut HashSet<Digest>,
+    held: &mut Held,
     mut descriptor: Descriptor,
     depth: usize,
 ) -> Result<()> {
@@ -96,6 +98,7 @@ fn descend(
         tree.missing.push(descriptor);
         return Ok(());
     };
+    held.add(bytes.len() as u64)?;
     let parts: Parts = serde_json::from_slice(&bytes).map_err(|cause| {
         Error::with_source(
             ErrorKind::InvalidArgument,
@@ -113,7 +116,7 @@ fn descend(
     };
     for child in parts.manifests.unwrap_or_default() {
         if depth > 0 && is_document(&child) {
-            descend(content, tree, seen, child, depth - 1)?;
+            descend(content, tree, seen, held, child, depth - 1)?;
         } else {
             blob(content, tree, seen, child);
         }
@@ -146,7 +149,7 @@ pub(super) struct Own {
 }
 
 /// The image for this machine. Whether its layers are kept is not looked at. Blocks.
-pub(super) fn own(content: &Content, record: &ImageRecord) -> Result<Own> {
+pub(super) fn own(content: &Content, record: &ImageRecord, held: &mut Held) -> Result<Own> {
     let digest = &record.manifest;
     let bytes = content.read(digest, MANIFEST_MAX)?.ok_or_else(|| gone(digest))?;
     let damaged = || {
@@ -155,6 +158,7 @@ pub(super) fn own(content: &Content, record: &ImageRecord) -> Result<Own> {
     let parts: Parts = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
     let config = parts.config.ok_or_else(damaged)?;
     let config_bytes = content.read(&config.digest, CONFIG_MAX)?.ok_or_else(|| gone(&config.digest))?;
+    held.add((bytes.len() + config_bytes.len()) as u64)?;
     let docker = config.media_type.contains(".docker.");
     let media_type = parts.media_type.filter(|kind| !kind.is_empty());
     let media_type = media_type.as_deref().unwrap_or(if docker { DOCKER_MANIFEST } else { OCI_MANIFEST });

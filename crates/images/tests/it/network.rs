@@ -1,7 +1,7 @@
 //! Broken transfers, throttling, redirects, mirrors and TLS.
 
 use crate::image::{Image, digest, layer, noise};
-use crate::node::Node;
+use crate::node::{Node, Settings};
 use crate::server::{Reply, Server, Shelf};
 use rustls::pki_types::PrivateKeyDer;
 use std::sync::Arc;
@@ -107,6 +107,52 @@ async fn a_mirror_that_trickles_is_left_for_the_registry() {
     let name = Reference::parse("example.org/app:v1").expect("reference");
     node.images.pull(&name, None, None).await.expect("from the registry itself");
     assert_eq!(good.count("GET", &digest(&blob)), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_drips_just_enough_to_count_as_progress_keeps_no_place() {
+    let (image, blob) = big();
+    let name = digest(&blob);
+    let server = Server::start(Shelf::default().with("v1", &image), move |seen| {
+        // 10 KiB a second: more than 16 KiB in the 2 s of this node's limit.
+        seen.path.contains(&name).then(|| Reply {
+            trickle: Some((2 << 10, Duration::from_millis(200))),
+            ..Reply::new(200, blob.clone())
+        })
+    })
+    .await;
+    let node = Node::with(Settings { idle: Duration::from_secs(2), ..Settings::default() });
+    let start = Instant::now();
+    let error = node.images.pull(&server.name("app:v1"), None, None).await.expect_err("a drip");
+    assert!(error.chain().contains("no progress"), "{}", error.chain());
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{}", error.chain());
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(node.content("ingest").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_went_on_where_another_sent_wrong_content_is_not_blamed() {
+    let (image, blob) = big();
+    let name = digest(&blob);
+    let mut wrong = blob.to_vec();
+    wrong[1000] ^= 1;
+    let wrong = bytes::Bytes::from(wrong);
+    let asked = AtomicUsize::new(0);
+    let mirror = Server::start(Shelf::default().with("v1", &image), move |seen| {
+        // The beginning, wrong, and no more of it.
+        seen.path.contains(&name).then(|| match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply { cut: Some(300_000), ..Reply::new(200, wrong.clone()) },
+            _ => Reply::error(404, "BLOB_UNKNOWN", "not any more"),
+        })
+    })
+    .await;
+    let good = Server::start(Shelf::default().with("v1", &image), |_| None).await;
+    let hosts = format!("server = \"http://{}\"\n[host.\"http://{}\"]\n", good.addr, mirror.addr);
+    let node = Node::with_hosts(&[("example.org", &hosts)]);
+    let name = Reference::parse("example.org/app:v1").expect("reference");
+    node.images.pull(&name, None, None).await.expect("from the one that is right");
+    assert_eq!(good.count("GET", &digest(&blob)), 2, "the rest, and then all of it");
+    assert!(mirror.count("GET", &digest(&blob)) >= 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,8 @@ pub struct Settings {
     pub collect_after: Duration,
     pub pinned: &'static [&'static str],
     pub min_free: u64,
+    /// See [`Timeouts::idle`].
+    pub idle: Duration,
     /// See [`ImagesConfig::policy`].
     pub policy: Option<PathBuf>,
     /// See [`ImagesConfig::decryption_keys`].
@@ -43,6 +45,7 @@ impl Default for Settings {
             collect_after: Duration::from_secs(45),
             pinned: &[],
             min_free: 0,
+            idle: Duration::from_millis(700),
             policy: None,
             decryption_keys: None,
             registries_conf: None,
@@ -101,7 +104,7 @@ impl Node {
             timeouts: Timeouts {
                 connect: Duration::from_secs(2),
                 headers: Duration::from_secs(3),
-                idle: Duration::from_millis(700),
+                idle: settings.idle,
             },
             ..ImagesConfig::new(&root)
         };

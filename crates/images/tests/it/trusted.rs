@@ -1,12 +1,11 @@
-//! Pulls under a policy, and of encrypted layers: skopeo signs and encrypts, Debian's docker-registry serves.
+//! Pulls under a policy, and of encrypted layers: openssl signs what cosign would (Debian's skopeo has that disabled),
+//! skopeo encrypts, Debian's docker-registry serves.
 
 use crate::node::{Node, Settings};
 use base64::Engine as _;
-use crypto_secretbox::aead::{Aead, KeyInit};
-use crypto_secretbox::{Key, Nonce, XSalsa20Poly1305};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use test_support::image::{Image, Layer};
+use test_support::image::{Blob, Image, Layer};
 use test_support::registry::Registry;
 use types::{Error, ErrorKind, Reference};
 
@@ -33,10 +32,6 @@ impl Place {
             registry: Registry::start().expect("registry"),
             folder: tempfile::tempdir().expect("a folder"),
         };
-        std::fs::create_dir(place.path("registries.d")).expect("mkdir");
-        let attachments = "default-docker:\n  use-sigstore-attachments: true\n";
-        std::fs::write(place.path("registries.d/default.yaml"), attachments).expect("write");
-        std::fs::write(place.path("pass"), "secret").expect("write");
         Some(place)
     }
 
@@ -47,7 +42,9 @@ impl Place {
     /// A key pair of openssl's: `NAME` and `NAME.pub`.
     fn key(&self, name: &str) {
         let (private, public) = (self.path(name), self.path(&format!("{name}.pub")));
-        run(Command::new("openssl").args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"]).arg(&private));
+        run(Command::new("openssl")
+            .args(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"])
+            .arg(&private));
         run(Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&private).arg("-out").arg(&public));
     }
 
@@ -57,22 +54,46 @@ impl Place {
         image.write_layout(&self.path(name), "x:1").expect("layout");
         let to = format!("docker://{}/{name}:1", self.registry.host());
         let mut skopeo = Command::new("skopeo");
-        skopeo.arg("--registries.d").arg(self.path("registries.d"));
         skopeo.args(["--insecure-policy", "copy", "--dest-tls-verify=false"]).args(arguments);
         run(skopeo.arg(format!("oci:{}:1", self.path(name).display())).arg(&to));
         Reference::parse(&format!("{}/{name}:1", self.registry.host())).expect("reference")
     }
 
-    /// As [`Place::copy`], signed with a key of [`Place::key`].
+    /// An image with one file, signed under its name as cosign does it, by openssl with a key of [`Place::key`].
     fn signed(&self, name: &str, key: &str) -> Reference {
-        let (sealed, pass) = (self.path(&format!("{key}.sealed")), self.path("pass"));
-        std::fs::write(&sealed, cosign_key(&self.path(key), b"secret")).expect("write");
-        let (sealed, pass) = (sealed.to_string_lossy().into_owned(), pass.to_string_lossy().into_owned());
-        self.copy(
-            name,
-            name,
-            &["--sign-by-sigstore-private-key", &sealed, "--sign-passphrase-file", &pass],
-        )
+        let image = Image::builder().layer(Layer::new().file("f", 0o644, name)).build().expect("image");
+        let reference = self.registry.push(name, "1", &image).expect("push");
+        self.sign(name, &reference, &image.top.digest, key);
+        Reference::parse(&reference).expect("reference")
+    }
+
+    /// Puts the signature of `digest` under the name `reference` beside the image `name`.
+    fn sign(&self, name: &str, reference: &str, digest: &types::Digest, key: &str) {
+        let text = format!(
+            r#"{{"critical":{{"identity":{{"docker-reference":"{reference}"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+        );
+        std::fs::write(self.path("text"), &text).expect("write");
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args(["dgst", "-sha256", "-sign"])
+            .arg(self.path(key))
+            .arg("-out")
+            .arg(self.path("signature"));
+        run(openssl.arg(self.path("text")));
+        let signature = std::fs::read(self.path("signature")).expect("read");
+        let signature = base64::engine::general_purpose::STANDARD.encode(signature);
+        let text = Blob::new("application/vnd.dev.cosign.simplesigning.v1+json", text.into_bytes());
+        let config = Blob::new("application/vnd.oci.image.config.v1+json", b"{}".to_vec());
+        let mut layer = text.descriptor();
+        layer["annotations"] = serde_json::json!({ "dev.cosignproject.cosign/signature": signature });
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": kind, "config": config.descriptor(), "layers": [layer],
+        });
+        let top = Blob::new(kind, manifest.to_string().into_bytes());
+        let image = Image { top, manifests: vec![], blobs: vec![text, config], id: None };
+        let tag = format!("{}-{}.sig", digest.algorithm_name(), digest.hex());
+        self.registry.push(name, &tag, &image).expect("push");
     }
 
     fn node(&self) -> Node {
@@ -89,26 +110,6 @@ impl Place {
 fn run(command: &mut Command) {
     let output = command.output().expect("start");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A private key in the form of cosign's files: sealed with a password by scrypt and secretbox.
-fn cosign_key(pem: &Path, password: &[u8]) -> String {
-    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
-    let text = std::fs::read_to_string(pem).expect("read");
-    let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
-    let der = base64::engine::general_purpose::STANDARD.decode(body).expect("base64");
-    let (salt, nonce, mut key) = ([7_u8; 32], [9_u8; 24], [0_u8; 32]);
-    let cost = scrypt::Params::new(15, 8, 1, 32).expect("cost");
-    scrypt::scrypt(password, &salt, &cost, &mut key).expect("scrypt");
-    let sealed = XSalsa20Poly1305::new(Key::from_slice(&key)).encrypt(Nonce::from_slice(&nonce), der.as_slice());
-    let json = format!(
-        r#"{{"kdf":{{"name":"scrypt","params":{{"N":32768,"r":8,"p":1}},"salt":"{}"}},"cipher":{{"name":"nacl/secretbox","nonce":"{}"}},"ciphertext":"{}"}}"#,
-        encode(&salt),
-        encode(&nonce),
-        encode(&sealed.expect("seal"))
-    );
-    let kind = "ENCRYPTED COSIGN PRIVATE KEY";
-    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", encode(json.as_bytes()))
 }
 
 fn denied(error: Error, words: &[&str]) {
@@ -141,17 +142,15 @@ async fn under_a_policy_only_images_that_its_keys_signed_are_pulled_and_the_rule
     denied(error, &["no signature", &rule, &policy]);
     assert_eq!(node.images.list().len(), 1, "what is refused is not recorded");
 
-    // The signature is for that tag, in that repository: it is no good for another.
-    let other = format!("{host}/other:1");
+    // A signature for another name is no good for this one, though key and content are right.
+    let image_digest = image.manifest.clone();
     run(Command::new("skopeo")
         .args(["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"])
-        .args([format!("docker://{good}"), format!("docker://{other}")]));
-    let tag = format!("sha256-{}.sig", image.manifest.hex());
-    run(Command::new("skopeo")
-        .args(["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"])
-        .args([format!("docker://{host}/good:{tag}"), format!("docker://{host}/other:{tag}")]));
-    let error = node.images.pull(&Reference::parse(&other).expect("reference"), None, None).await;
-    denied(error.expect_err("another name"), &["h", "which the policy does not take"]);
+        .args([format!("docker://{good}"), format!("docker://{host}/other:1")]));
+    place.sign("other", &good.to_string(), &image_digest, "ours");
+    let other = Reference::parse(&format!("{host}/other:1")).expect("reference");
+    let error = node.images.pull(&other, None, None).await.expect_err("another name");
+    denied(error, &[&good.to_string(), "which the policy does not take"]);
 
     // A policy that becomes stricter counts for what is there already, without a restart.
     std::fs::copy(place.path("theirs.pub"), &key).expect("copy");

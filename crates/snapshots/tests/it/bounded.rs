@@ -12,6 +12,11 @@ fn bounded(bytes: u64) -> Writable {
     Writable { bytes: Some(bytes), ..Writable::default() }
 }
 
+/// The same for a container whose user namespace keeps it from changing the project of its files.
+fn bounded_inside(bytes: u64) -> Writable {
+    Writable { owner: Some((100_000, 100_000)), ..bounded(bytes) }
+}
+
 /// Writes until there is no space; how much went in.
 fn fill(view: &View, name: &str) -> (u64, std::io::Error) {
     let mut file = std::fs::File::create(view.path(name)).expect("create");
@@ -38,6 +43,10 @@ fn is_full(error: &std::io::Error) -> bool {
 
 /// The promises that both ways keep.
 fn full_at_the_set_size(case: &Case) {
+    full_at(case, &bounded);
+}
+
+fn full_at(case: &Case, bounded: &dyn Fn(u64) -> Writable) {
     let chain = case.stack([Builder::default().file("f", &vec![7; 3 << 20]).dir("d", 0o755)]);
     let source = case.snapshotter.prepare_with("c", &chain, &bounded(24 * MIB)).expect("prepare");
     let other = case.snapshotter.prepare_with("other", &chain, &bounded(24 * MIB)).expect("prepare");
@@ -125,12 +134,18 @@ fn with_project_quota_the_directory_is_bounded() {
     with_disk(&["-O", "quota,project", "-E", "quotatype=prjquota"], "loop,prjquota", |place| {
         for name in ["overlayfs", "erofs"] {
             let case = Case::within(name, place);
-            full_at_the_set_size(&case);
+            full_at(&case, &bounded_inside);
             assert!(!case.path("containers/other/disk").exists(), "no file system in a file is needed");
+            // Root of the node itself could leave the project (chattr -p 0): it gets a file system of its own.
+            case.snapshotter
+                .prepare_with("root", &case.snapshotter.layers().expect("layers"), &bounded(4 * MIB))
+                .expect("prepare");
+            assert!(case.path("containers/root/disk").exists());
             // Another process gives out other numbers.
             let case = case.reopen();
             let chain = case.snapshotter.layers().expect("layers");
-            let source = case.snapshotter.prepare_with("later", &chain, &bounded(4 * MIB)).expect("prepare");
+            let source =
+                case.snapshotter.prepare_with("later", &chain, &bounded_inside(4 * MIB)).expect("prepare");
             let (written, error) = fill(&View::new(&source), "d/big");
             assert!(is_full(&error) && written <= 4 * MIB, "{written} {error}");
             let unbounded = case.view("free", &chain);

@@ -73,11 +73,38 @@ fn a_damaged_image_is_found_and_replaced() {
     image.sync_all().expect("sync");
     assert!(verify().is_some(), "an image that cannot be mounted is damage, too");
     let (draft, unpacked) = case.draft(&chain, base.first(), layer());
-    case.snapshotter.replace_layer(draft, &chain, &base, &unpacked, &[]).expect("replace");
+    case.snapshotter.replace_layer(draft, &chain, &base, &unpacked, &Vec::new).expect("replace");
     assert_eq!(verify(), None);
     let all = [chain.clone(), base[0].clone()];
     assert_eq!(case.view("c", &all).read("d/link"), "1");
     assert_eq!((case.count("ingest"), case.count("replaced"), case.count("trash")), (0, 0, 0));
+}
+
+#[test]
+fn a_container_made_while_its_layer_is_replaced_keeps_the_old_one() {
+    let Some(case) = Case::open("overlayfs") else { return };
+    let layer = || Builder::default().file("f", b"1");
+    let chain = crate::case::fresh();
+    let (draft, unpacked) = case.draft(&chain, None, layer());
+    case.snapshotter.commit_layer(draft, &chain, &[], &unpacked).expect("commit");
+    let replace = |users: &dyn Fn() -> Vec<String>| {
+        let (draft, unpacked) = case.draft(&chain, None, layer());
+        case.snapshotter.replace_layer(draft, &chain, &[], &unpacked, users).expect("replace");
+        case.snapshotter.replaced().expect("replaced")
+    };
+    // The one more that is there each time it is asked came after the time before.
+    let asked = std::cell::Cell::new(0);
+    let growing = || {
+        asked.set(asked.get() + 1);
+        (1..asked.get()).map(|number| format!("c{number}")).collect()
+    };
+    let kept = replace(&growing);
+    assert_eq!((kept.len(), kept[0].1.contains(&"c1".to_owned())), (1, true));
+    case.snapshotter.remove_replaced(&kept[0].0).expect("remove");
+    let kept = replace(&growing);
+    assert!(["c1", "c2", "c3"].iter().all(|c| kept[0].1.iter().any(|known| known == c)), "{kept:?}");
+    case.snapshotter.remove_replaced(&kept[0].0).expect("remove");
+    assert_eq!(replace(&Vec::new), []);
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn a_damaged_layer_is_found_and_replaced() {
     let words =
         case.snapshotter.verify_layer(&draft, &chain, &[], &unpacked).expect("verify").expect("differs");
     assert!(words.contains("f"), "{words}");
-    case.snapshotter.replace_layer(draft, &chain, &[], &unpacked, &[]).expect("replace");
+    case.snapshotter.replace_layer(draft, &chain, &[], &unpacked, &Vec::new).expect("replace");
     assert_eq!(case.view("c", &[chain]).read("d/f"), "\u{2}".repeat(9000));
     assert_eq!((case.count("ingest"), case.count("replaced"), case.count("trash")), (0, 0, 0));
 }

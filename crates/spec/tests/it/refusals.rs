@@ -32,14 +32,15 @@ fn a_privileged_container_in_an_ordinary_pod() {
 #[test]
 fn what_is_not_built_yet() {
     refused(|r| r.container.cdi_devices = words(&["a.com/gpu=0"]), Unimplemented, "CDI");
-    refused_mount(
-        Mount { image: Some("x".into()), ..mount("", "/x", true) },
-        Unimplemented,
-        "images as mounts",
-    );
     let user = UserNamespace { mode: NamespaceMode::Pod, ..UserNamespace::default() };
     refused(|r| r.pod.security.namespaces.user = Some(user.clone()), Unimplemented, "user namespaces");
     refused(|r| r.container.security.namespaces.user = Some(user.clone()), Unimplemented, "user namespaces");
+}
+
+#[test]
+fn an_image_that_is_not_here_is_no_mount() {
+    let missing = Mount { image: Some("x".into()), ..mount("", "/x", true) };
+    refused_mount(missing, InvalidArgument, "not on this node");
 }
 
 #[test]

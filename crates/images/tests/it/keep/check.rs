@@ -4,7 +4,7 @@ use super::trees::{blobs_are_whole, exactly, files, layer as tree, names, snapsh
 use crate::image::{Image, digest, layer, noise};
 use crate::node::{Node, Settings};
 use crate::server::{Server, Shelf};
-use corten_images::{CheckEvent, CheckReport, Damage, Damaged};
+use corten_images::{Auth, CheckEvent, CheckReport, Damage, Damaged};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -232,6 +232,31 @@ async fn where_no_blobs_are_kept_a_lost_file_is_found_and_the_layer_fetched_agai
         assert!(check(&node, false).await.damages.is_empty());
         assert_eq!(node.content("blobs/sha256").len(), 2, "a repair keeps no more than a pull");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_for_no_named_server_go_to_one_registry_only() {
+    let Case { server, node, layers, .. } = case(Settings::default()).await;
+    let other = Image::new("other", &layers);
+    let second = Server::start(Shelf::default().with("v1", &other), |_| None).await;
+    node.images.pull(&second.name("other:v1"), None, None).await.expect("pull");
+    fs::remove_file(blob(&node, &digest(&layers[0].0))).expect("remove");
+    let (first_seen, second_seen) = (server.seen().len(), second.seen().len());
+    let auth = |server: Option<String>| {
+        let (username, password) = (Some("u".to_owned()), Some("p".to_owned()));
+        Some(Auth { username, password, server_address: server, ..Auth::default() })
+    };
+    let error = node.images.check(&[], true, auth(None), None).await.expect_err("of two registries");
+    assert_eq!(error.kind(), types::ErrorKind::InvalidArgument);
+    assert!(error.message().contains(&second.addr.to_string()), "{error}");
+    assert_eq!((server.seen().len(), second.seen().len()), (first_seen, second_seen));
+    // Where nothing is asked, or the server is said, there is no doubt.
+    node.images.check(&[], false, auth(None), None).await.expect("no repair");
+    let named = auth(Some(server.addr.to_string()));
+    let report = node.images.check(&[], true, named, None).await.expect("a named server");
+    assert!(only(&report).repaired, "{:?}", report.damages);
+    let name = server.name("app:v1").to_string();
+    node.images.check(&[name], true, auth(None), None).await.expect("one registry");
 }
 
 #[tokio::test(flavor = "multi_thread")]

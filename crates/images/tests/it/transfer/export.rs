@@ -5,7 +5,8 @@ use crate::image::{Image, OCI_INDEX, digest, layer, noise};
 use crate::node::{Node, Settings};
 use corten_images::ArchiveFormat::{Docker, Oci};
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::time::Duration;
 use types::ErrorKind;
 
 /// The files of an archive.
@@ -83,6 +84,42 @@ async fn a_docker_archive_has_the_layers_without_compression_and_can_be_taken_in
         (imported[0].id.as_str(), &imported[0].names),
         (image.id().as_str(), &vec!["docker.io/library/app:1".to_owned()])
     );
+}
+
+/// A layer whose zstd stream asks for 16 MiB.
+fn wide() -> Image {
+    let (gzip, diff_id) = layer(&[("wide", &noise(1 << 20, 5))]);
+    let mut tar = Vec::new();
+    flate2::read::GzDecoder::new(&gzip[..]).read_to_end(&mut tar).expect("gunzip");
+    let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 1).expect("zstd");
+    zstd.window_log(24).expect("window");
+    for part in tar.chunks(100_000) {
+        zstd.write_all(part).expect("compress");
+    }
+    let blob = zstd.finish().expect("zstd");
+    assert_eq!((blob[4] & 0x20, blob[5]), (0, (24 - 10) << 3), "its header says so");
+    Image::new("wide", &[(blob.into(), diff_id)])
+}
+
+#[test]
+fn layers_with_a_large_zstd_window_go_out_one_or_several_at_once() {
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    let ended = runtime.block_on(async {
+        let node = Node::new();
+        node.import(&Archive::of(&wide(), "wide:1").bytes()).await.expect("import");
+        let mut all = Vec::new();
+        for count in [1, 4] {
+            let exports = (0..count).map(|_| node.export(&["wide:1"], Docker));
+            let exports = futures_util::future::join_all(exports);
+            all.extend(tokio::time::timeout(Duration::from_secs(20), exports).await?);
+        }
+        Ok::<_, tokio::time::error::Elapsed>(all)
+    });
+    // Where it hangs, so does a thread of the runtime.
+    runtime.shutdown_background();
+    for exported in ended.expect("it ends") {
+        assert!(exported.expect("export").len() > 1 << 20);
+    }
 }
 
 #[tokio::test]

@@ -160,6 +160,24 @@ async fn devices_are_refused_and_names_that_no_registry_could_have_ask_for_anoth
 }
 
 #[tokio::test]
+async fn documents_that_would_fill_the_memory_together_are_refused() {
+    let node = Node::new();
+    let (layer, diff_id) = layer(&[("a", b"1")]);
+    let (mut archive, mut entries) = (Archive::default(), Vec::new());
+    for n in 0..9 {
+        // Each is as large as a configuration may be.
+        let mut config = Image::new(&format!("app{n}"), &[(layer.clone(), diff_id.clone())]).config.to_vec();
+        config.resize(8 << 20, b' ');
+        let image = Image::of(config.into(), std::slice::from_ref(&layer));
+        archive = archive.blob(&image.manifest).blob(&image.config);
+        entries.push(entry(OCI_MANIFEST, &image.manifest, Some(&format!("app:{n}"))));
+    }
+    let archive = archive.blob(&layer).layout(&entries);
+    let error = node.refused(&archive.bytes(), "64 MiB together").await;
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", error.chain());
+}
+
+#[tokio::test]
 async fn a_flood_of_entries_ends_with_its_limit() {
     let node = Node::new();
     let mut archive = Archive::default();

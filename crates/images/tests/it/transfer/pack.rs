@@ -2,7 +2,7 @@
 
 use super::{Archive, incoming};
 use crate::image::{Image, digest, layer};
-use crate::node::Node;
+use crate::node::{Node, Settings};
 use corten_images::ArchiveFormat::Oci;
 use corten_images::{Imported, PackConfig, PackOptions};
 use types::{Digest, ErrorKind, Reference, Result};
@@ -66,6 +66,16 @@ async fn a_layer_lies_on_top_of_its_base_and_keeps_what_it_does_not_change() {
     let record = node.images.find("app:1").expect("still whole");
     assert_eq!(node.file(&record, "b").as_deref(), Some("base"), "it does not need the base's name");
     node.export(&["app:1"], Oci).await.expect("nor its record");
+}
+
+#[tokio::test]
+async fn a_layer_that_would_leave_too_little_free_is_not_stored() {
+    let node = Node::with(Settings { min_free: u64::MAX, ..Settings::default() });
+    let (blob, _) = layer(&[("run", b"1")]);
+    let error = node.images.store_layer(incoming(&blob)).await.expect_err("too little is free");
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
+    assert!(error.chain().contains("images.min_free"), "{}", error.chain());
+    assert!(node.content("ingest").is_empty() && node.content("blobs/sha256").is_empty());
 }
 
 #[tokio::test]
