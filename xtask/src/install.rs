@@ -37,6 +37,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("btrfs-progs", "a disk whose state at any moment can be kept, for power cuts"),
     ("xfsprogs", "a disk with the other common file system"),
     ("kmod", "loading modules that tests ask for"),
+    ("golang-go", "building the stargz snapshotter"),
+    (
+        "golang-github-containerd-stargz-snapshotter-dev",
+        "a snapshotter that fetches files when they are read",
+    ),
 ];
 
 /// Installs what is missing (as root), or names it.

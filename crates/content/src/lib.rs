@@ -363,9 +363,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let content = Content::open(dir.path()).expect("open");
         let digest = Hasher::of(Algorithm::Sha256, b"hello");
-        let writes: [fn(&Content, &Digest, &[u8]) -> Result<()>; 2] =
-            [Content::write, Content::write_unsynced];
-        for write in writes {
+        for synced in [true, false] {
+            let write = |content: &Content, digest: &Digest, bytes: &[u8]| match synced {
+                true => content.write(digest, bytes),
+                false => content.write_unsynced(digest, bytes),
+            };
             write(&content, &digest, b"hello").expect("write");
             let inode = || std::fs::metadata(content.path(&digest)).expect("there").ino();
             let before = inode();

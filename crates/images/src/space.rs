@@ -56,7 +56,7 @@ impl Measured {
     }
 }
 
-fn measure(inner: &Inner) -> Result<FsInfo> {
+pub(crate) fn measure(inner: &Inner) -> Result<FsInfo> {
     let space = inner.snapshotter.space()?;
     let mut images = space.layers;
     add(&mut images, &inner.config.root.join("content"))?;

@@ -53,6 +53,19 @@ impl Default for Settings {
     }
 }
 
+/// Opens the metadata. A node that was dropped has it open until its background work has seen that.
+fn metadata(root: &std::path::Path) -> Meta {
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        match Meta::open(&root.join("meta.redb")) {
+            Err(error) if error.message().contains("in use") && std::time::Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other.expect("meta"),
+        }
+    }
+}
+
 impl Node {
     pub fn new() -> Node {
         Node::with(Settings::default())
@@ -89,7 +102,7 @@ impl Node {
         if let Some(text) = &settings.registries_conf {
             std::fs::write(root.join("registries.conf"), text).expect("registries.conf");
         }
-        let meta = Arc::new(Meta::open(&root.join("meta.redb")).expect("meta"));
+        let meta = Arc::new(metadata(&root));
         let snapshotter =
             snapshots::open(settings.snapshotter, &root.join("snapshots")).expect("snapshotter");
         let config = ImagesConfig {
@@ -138,7 +151,7 @@ impl Node {
     pub fn restarted_after(self, change: impl FnOnce(&Meta)) -> Node {
         let Node { images, snapshotter, root, settings, _dir } = self;
         drop((images, snapshotter));
-        change(&Meta::open(&root.join("meta.redb")).expect("meta"));
+        change(&metadata(&root));
         Node::open(root, settings, _dir)
     }
 
