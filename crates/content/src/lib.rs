@@ -1,6 +1,6 @@
 //! The content store: an OCI image layout of blobs, each named by its digest (OCI image spec, "Image
-//! Layout"). A blob appears under its name only when it is whole, verified and on the disk; what is not,
-//! lies in `ingest/` and is swept at the next start. All calls block.
+//! Layout"). A blob appears under its name only when it is whole and verified, and, but for the calls that say `unsynced`,
+//! on the disk; what is not, lies in `ingest/` and is swept at the next start. All calls block.
 
 use sha2::Digest as _;
 use std::fs::File;
