@@ -113,7 +113,7 @@ mod tests {
         }
         let (wide, narrow) = (shown(100), shown(60));
         assert!(wide.contains("0123456789abc fetching"), "{wide}");
-        assert!(wide.contains("/s") && wide.contains("1.00 TB"), "{wide}");
+        assert!(wide.contains("/s") && wide.contains("1000.00 GB / 18.45 EB"), "{wide}");
         assert!(narrow.contains("0123456789abc fetching") && !narrow.contains("/s"), "{narrow}");
     }
 }
