@@ -50,3 +50,31 @@ fn a_folder_that_is_on_no_btrfs_is_refused_in_words() {
     assert_eq!(error.kind(), types::ErrorKind::FailedPrecondition);
     assert!(error.message().contains("is not on a btrfs"), "{error}");
 }
+
+#[test]
+fn a_damaged_layer_is_found_and_the_one_in_its_place_cannot_be_written_to() {
+    let Some(case) = Case::open("btrfs") else { return };
+    let base = case.stack([Builder::default().dir("d", 0o755).file("d/low", b"1")]);
+    let layer = || Builder::default().file("f", b"right").hardlink("d/link", "d/low");
+    let chain = crate::case::fresh();
+    let (draft, unpacked) = case.draft(&chain, base.first(), layer());
+    case.snapshotter.commit_layer(draft, &chain, &base, &unpacked).expect("commit");
+    let verify = || {
+        let (draft, unpacked) = case.draft(&chain, base.first(), layer());
+        case.snapshotter.verify_layer(&draft, &chain, &base, &unpacked).expect("verify")
+    };
+    assert_eq!(verify(), None);
+    let path = case.layer_content(&chain);
+    sys::btrfs::set_read_only(open(&path).as_fd(), false).expect("writable");
+    std::fs::write(path.join("f"), "wrong").expect("damage");
+    let words = verify().expect("damage");
+    assert!(words.contains("/f"), "{words}");
+    let (draft, unpacked) = case.draft(&chain, base.first(), layer());
+    case.snapshotter.replace_layer(draft, &chain, &base, &unpacked, &Vec::new).expect("replace");
+    assert_eq!(verify(), None);
+    let error = std::fs::write(path.join("f"), "again").expect_err("read-only");
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::ROFS.raw_os_error()));
+    let all = [chain.clone(), base[0].clone()];
+    assert_eq!(case.view("c", &all).read("f"), "right");
+    assert_eq!((case.count("ingest"), case.count("replaced"), case.count("trash")), (0, 0, 0));
+}

@@ -12,6 +12,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
+/// No race takes that long. A test that was killed cannot say stop, and nobody else ends this.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(600);
+
 /// What the container itself executes: everything else that is seen is a process on its way in.
 const OWN: [&str; 2] = ["/bin/busybox", "/oci-attacker"];
 
@@ -27,6 +30,10 @@ fn main() {
             std::process::exit(2);
         }
     };
+    std::thread::spawn(|| {
+        std::thread::sleep(LONGEST);
+        std::process::exit(3)
+    });
     // Two, so that one tries while the other is in the middle of a look.
     let second = std::thread::spawn(attack);
     let first = attack();
