@@ -88,6 +88,9 @@ fn become_process(
         .tried(|| "cannot open the container's root".into())?;
     let process = &prepared.plan.process;
     let who = user::resolve(&root, &process.user)?;
+    if let Some(warmer) = &inherited.warmer {
+        warmer.ask(root.as_fd(), process);
+    }
     finish(Ending {
         process,
         who: &who,

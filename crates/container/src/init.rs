@@ -6,6 +6,7 @@ use crate::failure::{Failure, Step, Tried};
 use crate::plan::{Hooks, LaunchPlan, Namespace, PLAN_MAX, PLAN_VERSION, Process};
 use crate::report::{Report, Sender};
 use crate::stdio::{self, Stdio};
+use crate::warm::Warmer;
 use crate::{beneath, credentials, devices, hooks, keyring, masks, mounts, namespaces};
 use crate::{program, root, scheduling, sysctl, user};
 use rustix::fd::{AsFd, OwnedFd};
@@ -23,6 +24,8 @@ pub struct Inherited {
     pub stdio: Stdio,
     /// What [`mounts::prepare`] opened.
     pub sources: mounts::Sources,
+    /// Of a container with very little memory: who reads its program before it does.
+    pub warmer: Option<Warmer>,
 }
 
 /// Becomes the container's program or reports why not. Never returns. Without `detached` it dies with its parent.
@@ -102,6 +105,9 @@ fn become_container(
         "creating",
         || Ok(()),
     )?;
+    if let Some(warmer) = &inherited.warmer {
+        warmer.ask(rootfs.as_fd(), &plan.process);
+    }
     masks::freeze(rootfs.as_fd(), &plan.readonly_paths)?;
     masks::hide(rootfs.as_fd(), null.as_fd(), &plan.masked_paths)?;
     root::enter(&rootfs, &plan.root)?;

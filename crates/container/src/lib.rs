@@ -29,5 +29,6 @@ pub mod stdio;
 pub mod sysctl;
 pub mod user;
 mod user_map;
+pub mod warm;
 
 pub use failure::{Failure, FailureKind};

@@ -59,16 +59,7 @@ impl Sender {
         }
         let bytes = postcard::to_allocvec(&report)
             .map_err(|e| Failure::system(format!("cannot encode a report: {e}")))?;
-        let fds;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if let Some(fd) = fd {
-            fds = [fd];
-            control.push(SendAncillaryMessage::ScmRights(&fds));
-        }
-        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)
-            .tried(|| "cannot report to the supervisor".into())?;
-        Ok(())
+        self::send(&self.0, &bytes, fd)
     }
 }
 
@@ -88,32 +79,12 @@ impl Receiver {
     }
 
     fn receive_with(&self, flags: RecvFlags) -> Step<Option<Option<Said>>> {
-        let mut buffer = vec![0; REPORT_MAX];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = loop {
-            match recvmsg(
-                &self.0,
-                &mut [IoSliceMut::new(&mut buffer)],
-                &mut control,
-                flags | RecvFlags::CMSG_CLOEXEC,
-            ) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return Ok(None),
-                other => break other.tried(|| "cannot read the child's report".into())?,
-            }
+        let (bytes, fd) = match self::receive(&self.0, flags)? {
+            None => return Ok(None),
+            Some(None) => return Ok(Some(None)),
+            Some(Some(received)) => received,
         };
-        if got.bytes == 0 {
-            return Ok(Some(None));
-        }
-        if got.flags.contains(rustix::net::ReturnFlags::TRUNC) {
-            return Err(Failure::system("the child's report is longer than the protocol allows"));
-        }
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        let report = postcard::from_bytes(&buffer[..got.bytes])
+        let report = postcard::from_bytes(&bytes)
             .map_err(|e| Failure::system(format!("the child's report cannot be read: {e}")))?;
         Ok(Some(Some((report, fd))))
     }
@@ -129,4 +100,52 @@ impl AsFd for Sender {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Sends one message, with a descriptor where there is one.
+pub(crate) fn send(socket: &OwnedFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Step {
+    let fds;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if let Some(fd) = fd {
+        fds = [fd];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+        .tried(|| "cannot report to the supervisor".into())?;
+    Ok(())
+}
+
+/// A message and its descriptor.
+type Received = (Vec<u8>, Option<OwnedFd>);
+
+/// The next message: the outer `None` where nothing has come yet, the inner at the end.
+pub(crate) fn receive(socket: &OwnedFd, flags: RecvFlags) -> Step<Option<Option<Received>>> {
+    let mut buffer = vec![0; REPORT_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = loop {
+        match recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut buffer)],
+            &mut control,
+            flags | RecvFlags::CMSG_CLOEXEC,
+        ) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return Ok(None),
+            other => break other.tried(|| "cannot read the child's report".into())?,
+        }
+    };
+    if got.bytes == 0 {
+        return Ok(Some(None));
+    }
+    if got.flags.contains(rustix::net::ReturnFlags::TRUNC) {
+        return Err(Failure::system("the child's report is longer than the protocol allows"));
+    }
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    buffer.truncate(got.bytes);
+    Ok(Some(Some((buffer, fd))))
 }

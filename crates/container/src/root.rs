@@ -1,9 +1,13 @@
 //! The root of a container: made in its own mount namespace, entered with `pivot_root(2)`.
 
+mod elsewhere;
 mod overlay;
 mod source;
+mod way;
 
 pub use source::{Attach, Parts, assemble, detached, image, mounts_image_files};
+#[doc(hidden)]
+pub use way::{Way, at_most};
 
 use crate::failure::{Failure, Step, Tried, describe};
 use crate::mountinfo;

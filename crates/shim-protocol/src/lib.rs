@@ -10,7 +10,7 @@ use container::{Failure, FailureKind};
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever a message changes; both sides refuse another version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The largest message in bytes.
 pub const MESSAGE_MAX: usize = 64 << 10;
 /// The most descriptors beside one message.
@@ -117,6 +117,8 @@ pub struct Start {
     pub has_cgroup: bool,
     /// How many `tasks` files come along.
     pub tasks: u8,
+    /// The container has so little memory that somebody else has to read its program first (`container::warm`).
+    pub little_memory: bool,
 }
 
 /// Which standard descriptors come along with an exec.
@@ -143,6 +145,8 @@ pub struct Exec {
     pub has_cgroup: bool,
     /// How many `tasks` files come along.
     pub tasks: u8,
+    /// The container has so little memory that somebody else has to read its program first (`container::warm`).
+    pub little_memory: bool,
 }
 
 /// A shim's answer.

@@ -9,6 +9,7 @@ use ::container::plan::ResolvedUser;
 use ::container::report::{Receiver, Report};
 use ::container::spawn::{self, ForkInto};
 use ::container::stdio::Stdio;
+use ::container::warm::Warmer;
 use cri_log::Writer;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -100,8 +101,9 @@ impl Supervisor {
                 into.pid = Some(pid_namespace(other.running_pid())?);
             }
         }
-        let launched =
-            spawn::launch(&plan, &into, Inherited { cgroup_tasks: tasks, stdio, ..Inherited::default() })?;
+        let warmer = warmer(start.little_memory);
+        let inherited = Inherited { cgroup_tasks: tasks, stdio, warmer, ..Inherited::default() };
+        let launched = spawn::launch(&plan, &into, inherited)?;
         let container = Container {
             id: start.container,
             pid: launched.child.pid,
@@ -156,12 +158,9 @@ impl Supervisor {
         }
         let pid = if container.own_pid_namespace { Some(pid_namespace(container.pid)?) } else { None };
         let into = ForkInto { new: 0, pid, cgroup };
-        let launched = spawn::join(
-            &plan,
-            target.as_fd(),
-            &into,
-            &Inherited { cgroup_tasks, stdio, ..Inherited::default() },
-        )?;
+        let warmer = warmer(exec.little_memory);
+        let inherited = Inherited { cgroup_tasks, stdio, warmer, ..Inherited::default() };
+        let launched = spawn::join(&plan, target.as_fd(), &into, &inherited)?;
         let child: Child = launched.child;
         let pid = child.pid;
         container.execs.push(Exec { id: exec.exec, process: child });
@@ -315,6 +314,11 @@ struct Streams {
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+}
+
+/// A container may do without.
+fn warmer(wanted: bool) -> Option<Warmer> {
+    if wanted { Warmer::start().ok() } else { None }
 }
 
 /// A pipe for output: our reading end does not block, and both ends close on exec.

@@ -209,6 +209,7 @@ impl Image {
 ///
 /// Only for a process with one thread, where a change of its file-descriptor or memory sharing
 /// cannot surprise another; descriptors and memory are never unshared here.
+/// A thread may leave the others' mount namespace: from then on it has a working directory of its own, too.
 pub fn unshare(namespaces: u64) -> io::Result<()> {
     // SAFETY: only CLONE_NEW* bits pass; none of them changes memory or descriptors of this process.
     let done = unsafe { libc::unshare((namespaces & ALL_NAMESPACES) as i32) };

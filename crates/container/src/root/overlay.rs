@@ -1,7 +1,9 @@
 //! An overlay as a mount that is attached nowhere, whatever the kernel can take: descriptors of mounts (Linux 6.15),
 //! one path after the other (6.7), or all in one string.
 
-use super::source::{Attach, Place, attach_at, elsewhere};
+use super::elsewhere::elsewhere;
+use super::source::{Attach, Place, attach_at};
+use super::way::{Way, is_tried};
 use crate::failure::{Failure, Step, Tried, describe};
 use crate::mounts;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
@@ -36,13 +38,17 @@ type Tally<T> = Result<T, (&'static str, Errno)>;
 
 pub(super) fn make(wanted: &Wanted<'_>, attach: Attach) -> Step<OwnedFd> {
     let mounted = wanted.disk.is_some() || wanted.lower.iter().any(|l| matches!(l, Place::Mount(..)));
-    if !mounted {
-        return by_paths(&paths(wanted));
-    }
-    match by_descriptors(wanted) {
+    // What attaches nothing comes first.
+    let made = match mounted {
+        true if is_tried(Way::Descriptors) => by_descriptors(wanted),
+        false if is_tried(Way::OneByOne) => one_by_one(&paths(wanted)),
+        _ => Err(("layers", Errno::INVAL)),
+    };
+    match made {
         Ok(fd) => Ok(fd),
-        // Linux 6.13 takes descriptors for layers, 6.15 those of O_PATH and of mounts that are attached nowhere. Before
-        // 6.5 overlayfs took strings alone (`legacy_parse_param` in fs/fs_context.c).
+        // Linux 6.13 takes descriptors for layers, 6.15 those of O_PATH and of mounts that are attached nowhere, 6.7 one
+        // path after the other. Before 6.5 overlayfs took strings alone (`legacy_parse_param` in fs/fs_context.c), any key
+        // among them, and refused the whole at the end.
         Err(("layers" | "create", Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP)) => match attach {
             Attach::Here => attached(wanted),
             Attach::Elsewhere => elsewhere(|| attached(wanted)),
@@ -117,8 +123,8 @@ fn by_descriptors(wanted: &Wanted<'_>) -> Tally<OwnedFd> {
     end(&fs, !wanted.upper.is_empty())
 }
 
-/// With all mounts at their places, in a mount namespace that is not the node's. They leave it again; the overlay
-/// has copies of its own.
+/// With all mounts at their places, and by a string where the kernel takes nothing else, in a mount namespace that is not
+/// the node's. They leave it again; the overlay has copies of its own.
 fn attached(wanted: &Wanted<'_>) -> Step<OwnedFd> {
     let mounts = wanted.lower.iter().filter_map(|layer| match layer {
         Place::Path(_) => None,
@@ -133,7 +139,11 @@ fn attached(wanted: &Wanted<'_>) -> Step<OwnedFd> {
             places.push(place.as_str());
             Ok(())
         })
-        .and_then(|()| by_paths(&paths(wanted)));
+        .and_then(|()| match places.is_empty() {
+            // Path by path was tried already.
+            true => joined(&paths(wanted)),
+            false => by_paths(&paths(wanted)),
+        });
     for place in places.iter().rev() {
         unmount(*place, UnmountFlags::DETACH).tried(|| format!("cannot detach the layer at {place:?}"))?;
     }
@@ -141,9 +151,11 @@ fn attached(wanted: &Wanted<'_>) -> Step<OwnedFd> {
 }
 
 fn by_paths(paths: &Paths<'_>) -> Step<OwnedFd> {
+    if !is_tried(Way::OneByOne) {
+        return joined(paths);
+    }
     match one_by_one(paths) {
-        // "lowerdir+" came with Linux 6.7. Until 6.5 overlayfs took any key and refused the whole at the end.
-        Err(("lowerdir+" | "create", Errno::INVAL)) => joined(paths),
+        Err(("layers" | "create", Errno::INVAL)) => joined(paths),
         Err((key, errno)) => Err(failed(key, errno)),
         Ok(fd) => Ok(fd),
     }
@@ -152,7 +164,7 @@ fn by_paths(paths: &Paths<'_>) -> Step<OwnedFd> {
 fn one_by_one(paths: &Paths<'_>) -> Tally<OwnedFd> {
     let fs = begin(paths.options)?;
     for dir in &paths.lower {
-        fsconfig_set_string(&fs, "lowerdir+", *dir).map_err(|e| ("lowerdir+", e))?;
+        fsconfig_set_string(&fs, "lowerdir+", *dir).map_err(|e| ("layers", e))?;
     }
     if !paths.upper.is_empty() {
         fsconfig_set_string(&fs, "upperdir", paths.upper.as_str()).map_err(|e| ("upperdir", e))?;

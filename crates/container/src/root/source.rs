@@ -2,7 +2,9 @@
 //! opened for and ids are mapped of, and [`assemble`] puts them together. So a supervisor can do the first
 //! before the container's cgroup forbids devices, and nothing is ever in the node's mount table.
 
+use super::elsewhere::elsewhere;
 use super::overlay;
+use super::way::{Way, is_tried};
 use crate::failure::{Failure, Step, Tried, describe};
 use crate::idmap::Mappings;
 use crate::mounts;
@@ -14,15 +16,17 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
-use sys::process::{Fork, namespace};
+use sys::mount::{Attributes, propagation, set_attributes};
 
-/// Whether mounts may be attached for a moment, as kernels before 6.15 need it: an overlay's layers have to be in the
-/// caller's mount namespace there (`clone_private_mount` in fs/namespace.c).
+/// Whether mounts may be attached for a moment, as older kernels need it: before 6.15 an overlay's layers have to be in
+/// the caller's mount namespace (`clone_private_mount` in fs/namespace.c), and before 6.7 an overlay of many
+/// directories can only be made at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attach {
     /// The mount namespace is the container's, and cut off from the node's.
     Here,
-    /// It is the node's. A child with a mount namespace of its own does it; the caller may have one thread only.
+    /// It is the node's, or may be: nothing is ever attached in it, nor in one that its mounts have peers in. A child does
+    /// it in a mount namespace of its own, or a thread where the caller has several.
     Elsewhere,
 }
 
@@ -41,6 +45,10 @@ impl Parts {
         let mut mappings = Mappings::default();
         let mut map = |mount: OwnedFd| -> Step<OwnedFd> {
             mappings.apply_root(ids, mount.as_fd())?;
+            // A copy of a mount of the node's is a peer of it: what were mounted on it, wherever that is, were seen there.
+            let slave = Attributes { propagation: propagation::SLAVE, ..Attributes::default() };
+            set_attributes(mount.as_fd(), c"", slave)
+                .tried(|| "cannot cut a layer off from the node".into())?;
             Ok(mount)
         };
         let mut parts = Self::default();
@@ -229,7 +237,11 @@ fn part_of(disk: &Filesystem, whole: OwnedFd, attach: Attach) -> Step<OwnedFd> {
     let failed = |errno| {
         Failure::system(format!("cannot take {directory:?} of {:?}: {}", disk.source, describe(errno)))
     };
-    match mounts::clone_mount(whole.as_fd(), directory, false) {
+    let cloned = match is_tried(Way::Descriptors) {
+        true => mounts::clone_mount(whole.as_fd(), directory, false),
+        false => Err(Errno::INVAL),
+    };
+    match cloned {
         // Before Linux 6.15 what is attached nowhere cannot be cloned (`may_copy_tree` in fs/namespace.c).
         Err(Errno::INVAL) if attach == Attach::Elsewhere => {
             elsewhere(|| part_of_attached(disk, &whole).map_err(failed))
@@ -248,39 +260,6 @@ fn part_of_attached(disk: &Filesystem, whole: &OwnedFd) -> Result<OwnedFd, Errno
 
 pub(super) fn attach_at(mount: BorrowedFd<'_>, place: &str) -> Result<(), Errno> {
     move_mount(mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-}
-
-/// Runs `make` in a child that has a mount namespace of its own, cut off from this one, and takes the mount that it
-/// makes. A detached mount outlives the namespace that it was made in.
-pub(super) fn elsewhere(make: impl FnOnce() -> Step<OwnedFd>) -> Step<OwnedFd> {
-    use crate::report::{Report, pair};
-    let (sender, receiver) = pair()?;
-    let forked = sys::process::fork(namespace::MOUNT, None)
-        .tried(|| "cannot make a process that mounts the layers".into())?;
-    match forked {
-        Fork::Child => {
-            drop(receiver);
-            let made = super::detach_from_node().and_then(|()| make());
-            let told = match made {
-                Ok(mount) => sender.send(&Report::Mounted, Some(mount.as_fd())),
-                Err(failure) => sender.send(&Report::Failed(failure), None),
-            };
-            sys::process::exit_now(i32::from(told.is_err()))
-        }
-        Fork::Parent(child) => {
-            drop(sender);
-            let said = receiver.receive();
-            let _ = rustix::process::waitid(
-                rustix::process::WaitId::PidFd(child.pidfd.as_fd()),
-                rustix::process::WaitIdOptions::EXITED,
-            );
-            match said? {
-                Some((Report::Mounted, Some(mount))) => Ok(mount),
-                Some((Report::Failed(failure), _)) => Err(failure),
-                _ => Err(Failure::system("the process that mounts the layers ended before it did")),
-            }
-        }
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -106,6 +106,33 @@ async fn an_exec_sees_the_container_and_brings_its_code() {
 }
 
 #[tokio::test]
+async fn who_reads_a_program_for_a_container_with_little_memory_is_gone_when_it_runs() {
+    let Some(mut pod) = Pod::start(0).await else { return };
+    pod.little_memory = true;
+    let plan = pod.plan(&["sleep", "1000"]);
+    let started = pod.run("c1", &plan, PidNamespace::Own).await.expect("starts");
+    for number in 1..4 {
+        let (code, output) = pod.exec("c1", &plan, number, &["echo", "ran"]).await.expect("runs");
+        assert_eq!((code, text(&output).as_str()), (0, "ran\n"));
+    }
+    // A program that is not there is told of as ever.
+    let missing = pod.exec("c1", &plan, 9, &["no-such-program"]).await.expect_err("no such program");
+    assert!(missing.chain().contains("not found"), "{}", missing.chain());
+    let mut left = pod.children();
+    for _ in 0..200 {
+        if left == [started.pid] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        left = pod.children();
+    }
+    assert_eq!(left, [started.pid], "the container's process, and nobody else");
+    pod.monitor.signal("c1", None, 9).await.expect("killed");
+    pod.exit("c1").await;
+    pod.end().await;
+}
+
+#[tokio::test]
 async fn a_shim_without_a_daemon_keeps_running_and_tells_the_next_one() {
     let Some(mut pod) = Pod::start(0).await else { return };
     let plan = pod.plan(&["sh", "-c", "sleep 0.3; echo later; exec sleep 100"]);

@@ -19,6 +19,8 @@ pub struct Pod {
     root: PathBuf,
     pub monitor: Monitor,
     pub shim: i32,
+    /// What the engine says of containers with little memory.
+    pub little_memory: bool,
 }
 
 impl Pod {
@@ -44,7 +46,8 @@ impl Pod {
             ShimProgram::load(&test_support::programs::shim().expect("the shim is built")).expect("load");
         let spawned = monitor::spawn(&program, &path, &"a".repeat(64)).await.expect("spawn");
         spawned.monitor.configure(configure).await.expect("configure");
-        Some(Self { _temp: temp, path, root, monitor: spawned.monitor, shim: spawned.pid })
+        let (monitor, shim) = (spawned.monitor, spawned.pid);
+        Some(Self { _temp: temp, path, root, monitor, shim, little_memory: false })
     }
 
     pub async fn reconnect(&mut self) {
@@ -118,6 +121,7 @@ impl Pod {
             has_oom_file: false,
             has_cgroup: false,
             tasks: 0,
+            little_memory: self.little_memory,
         };
         self.monitor.start(start, &[memory.as_fd()]).await
     }
@@ -137,7 +141,14 @@ impl Pod {
         let memory = memory(&exec.encode().expect("encode"));
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
         let stdio = ExecStdio { stdin: false, stdout: true, stderr: false };
-        let request = Exec { container: id.into(), exec: number, stdio, has_cgroup: false, tasks: 0 };
+        let request = Exec {
+            container: id.into(),
+            exec: number,
+            stdio,
+            has_cgroup: false,
+            tasks: 0,
+            little_memory: self.little_memory,
+        };
         let (_, exit) = self.monitor.exec(request, &[memory.as_fd(), write.as_fd()]).await?;
         drop(write);
         let code = exit.await.expect("an exit code");
@@ -158,6 +169,18 @@ impl Pod {
             "container {id} did not end; shim.log: {}",
             std::fs::read_to_string(self.path.join("shim.log")).unwrap_or_default()
         );
+    }
+
+    /// The shim's own children.
+    pub fn children(&self) -> Vec<i32> {
+        let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        // The name, in brackets, may have anything in it; the state and the parent are behind it (proc(5)).
+        let parent = |pid: &i32| -> Option<i32> {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+        };
+        numbers.filter(|pid| parent(pid) == Some(self.shim)).collect()
     }
 
     pub fn log(&self, id: &str) -> String {
