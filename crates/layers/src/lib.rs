@@ -69,6 +69,10 @@ pub struct Unpacked {
     pub bytes: u64,
     /// Inodes that were made; hard links do not count.
     pub inodes: u64,
+    /// Bytes of the blocks that all of it occupies, the root included, as `du` counts them. `None` where only a
+    /// walk would tell: what lower layers answer changes it, and what is replaced on the way is not counted back.
+    #[serde(default)]
+    pub allocated: Option<u64>,
     /// What only the layers below can answer; see [`settle`].
     pub pending: Pending,
 }

@@ -11,7 +11,7 @@ use crate::limits::Room;
 use crate::name::{self, Name, shown};
 use crate::resolve::{Missing, Place, Resolver, is_whiteout, open_dir, weight};
 use crate::{Pending, UnpackLimits, Unpacked, WhiteoutMode, copy, tree, xattr};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -50,6 +50,8 @@ pub struct Unpacker {
     remembered: usize,
     bytes: u64,
     inodes: u64,
+    /// Bytes of blocks, as long as they are known.
+    allocated: Option<u64>,
     birth: Birth,
     room: Room,
 }
@@ -71,6 +73,7 @@ impl Unpacker {
             remembered: 0,
             bytes: 0,
             inodes: 0,
+            allocated: (mode == WhiteoutMode::Overlay).then_some(0),
         })
     }
 
@@ -88,6 +91,9 @@ impl Unpacker {
             }
         }
         self.last_words()?;
+        if !self.implied.is_empty() || !self.links.is_empty() || !self.hidden.is_empty() {
+            self.allocated = None;
+        }
         let mut whiteouts: Vec<PathBuf> = match self.mode {
             WhiteoutMode::Overlay => self.hidden.into_iter().collect(),
             WhiteoutMode::Apply => Vec::new(),
@@ -97,6 +103,7 @@ impl Unpacker {
             diff_id: archive.finish()?,
             bytes: self.bytes,
             inodes: self.inodes,
+            allocated: self.allocated,
             pending: Pending {
                 // Sorted by component: parents come before their children.
                 implied_dirs: self.implied.into_iter().collect(),
@@ -149,6 +156,7 @@ impl Unpacker {
             return Ok(true);
         }
         tree::remove(place.dir.as_fd(), name)?;
+        self.allocated = None;
         // It may have been a directory or a link on the way to the place that is known.
         self.resolver.forget();
         if tree::is_dir(&stat) {
@@ -269,7 +277,16 @@ impl Unpacker {
         // Behind the change of owner, which takes capabilities away.
         xattr::set(&file, &entry.xattrs, || shown(&place.path, name))?;
         rustix::fs::futimens(&file, &copy::times(entry.mtime)).map_err(|e| failed("set the time of", e))?;
+        // While it is open this costs less than any look later.
+        self.occupies(rustix::fs::fstat(&file));
         Ok(true)
+    }
+
+    /// Counts the blocks of what is complete now.
+    fn occupies(&mut self, stat: rustix::io::Result<Stat>) {
+        // In units of 512 bytes, whatever the file system's own are (inode(7)).
+        let more = stat.ok().and_then(|stat| u64::try_from(stat.st_blocks).ok()?.checked_mul(512));
+        self.allocated = self.allocated.zip(more).and_then(|(all, more)| all.checked_add(more));
     }
 
     /// Counts bytes that were written, and sees that there is room for more.
@@ -297,6 +314,7 @@ impl Unpacker {
         }
         rustix::fs::utimensat(dir, name, &copy::times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(failed)?;
+        self.occupies(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW));
         Ok(true)
     }
 
@@ -316,6 +334,7 @@ impl Unpacker {
         let times = copy::times(entry.mtime);
         copy::own_special(dir, name, (entry.uid, entry.gid, entry.mode), kind, &times)
             .map_err(|e| Error::system("set the owner, mode or time of", shown(&place.path, name), e))?;
+        self.occupies(rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW));
         Ok(true)
     }
 
@@ -413,7 +432,7 @@ impl Unpacker {
     /// Owners, modes and times of directories, children first.
     fn last_words(&mut self) -> Result<()> {
         let root = self.resolver.root();
-        for (path, words) in self.directories.iter().rev() {
+        for (path, words) in std::mem::take(&mut self.directories).iter().rev() {
             let failed = |e| Error::system("set the mode or time of", shown(path, OsStr::new("")), e);
             let dir = match open_dir(&root.dir, path) {
                 Ok(dir) => dir,
@@ -423,7 +442,9 @@ impl Unpacker {
             };
             words.birth.complete(&dir, words.uid, words.gid, words.mode).map_err(failed)?;
             rustix::fs::futimens(&dir, &copy::times(words.mtime)).map_err(failed)?;
+            self.occupies(rustix::fs::fstat(&dir));
         }
+        self.occupies(rustix::fs::fstat(root.dir.as_fd()));
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 mod client;
 mod layers_of;
 mod mounts;
+mod order;
 mod snapshotter;
 
 pub use snapshotter::{Proxy, ProxyConfig};

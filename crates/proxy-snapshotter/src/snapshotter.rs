@@ -5,7 +5,7 @@
 
 use crate::api::{self, Kind};
 use crate::client::{Client, request};
-use crate::{layers_of, mounts};
+use crate::{layers_of, mounts, order};
 use container::plan::{RootIds, RootSource};
 use container::root::{Attach, detached};
 use snapshots::{ChainId, Drafts, LayerDraft, RemoteLayer, Snapshotter, Usage, Writable};
@@ -116,6 +116,11 @@ impl Proxy {
 
     /// The names of ours that begin with `what`, without prefix and `what`.
     fn list(&self, what: &str, kinds: &'static [Kind]) -> Result<Vec<String>> {
+        Ok(self.list_with_parents(what, kinds)?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// As [`Proxy::list`], each with the name of its parent, which is empty where that is none of the same.
+    fn list_with_parents(&self, what: &str, kinds: &'static [Kind]) -> Result<Vec<(String, String)>> {
         let start = format!("{}{what}/", self.prefix);
         let message =
             api::ListSnapshotsRequest { snapshotter: self.config.snapshotter.clone(), filters: Vec::new() };
@@ -128,7 +133,10 @@ impl Proxy {
                     return Err(tonic::Status::resource_exhausted("it lists more than 200,000 snapshots"));
                 }
                 let ours = answer.info.iter().filter(|info| kinds.contains(&info.kind()));
-                found.extend(ours.filter_map(|info| info.name.strip_prefix(&start).map(str::to_owned)));
+                let own = |name: &str| name.strip_prefix(&start).map(str::to_owned);
+                found.extend(
+                    ours.filter_map(|info| Some((own(&info.name)?, own(&info.parent).unwrap_or_default()))),
+                );
             }
             Ok(found)
         });
@@ -155,9 +163,9 @@ fn hash(path: &Path) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Mounts a root where nobody sees it.
+/// Mounts a root where nobody sees it. This is the node's mount namespace, and a process of many threads.
 fn open(source: &RootSource) -> Result<OwnedFd> {
-    detached(source, &RootIds::default(), Attach::Here).map_err(|failure| {
+    detached(source, &RootIds::default(), Attach::Elsewhere).map_err(|failure| {
         Error::internal(format!("cannot mount what the proxied snapshotter prepared: {failure}"))
     })
 }
@@ -225,8 +233,9 @@ impl Snapshotter for Proxy {
     }
 
     fn layers(&self) -> Result<Vec<ChainId>> {
-        let names = self.list("layer", &[Kind::Committed])?;
-        Ok(names.iter().filter_map(|name| ChainId::parse(name).ok()).collect())
+        // A collection takes them as they come, and one that others stand on cannot be removed.
+        let listed = self.list_with_parents("layer", &[Kind::Committed])?;
+        Ok(order::tops_first(&listed).into_iter().filter_map(|name| ChainId::parse(name).ok()).collect())
     }
 
     fn prepare_with(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
@@ -255,10 +264,11 @@ impl Snapshotter for Proxy {
         let made = self.client.call("make a view", |mut client| async move {
             client.view(request(message)).await.map(|answer| answer.into_inner().mounts)
         });
-        match made {
+        let made = match made {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => self.mounts(key),
             other => mounts::root(&other?),
-        }
+        };
+        self.drafts.unwritable(made?)
     }
 
     fn remove(&self, id: &str) -> Result<()> {

@@ -1,12 +1,11 @@
 //! Layers and containers as subvolumes of a btrfs: a layer is a snapshot of the one below with its own entries
-//! applied, a container is a snapshot of its topmost layer. Nothing is copied and nothing is mounted.
+//! applied, a container is a snapshot of its topmost layer. Nothing is copied, and nothing but views is mounted.
 //!
 //! Layers are read-only subvolumes. A container may make subvolumes of its own; they go with it.
 
-use crate::layout::{LayerDraft, Layout, ROOT_MODE, failed, open_dir};
-use crate::usage::Usage;
-use crate::{ChainId, Snapshotter, Space, Writable, text};
-use container::plan::RootSource;
+use crate::ChainId;
+use crate::layout::{Draft, LayerDraft, Layout, ROOT_MODE, failed, open_dir};
+use crate::local::Local;
 use layers::tree::{Step, is_dir, walk};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -44,10 +43,18 @@ impl Btrfs {
         }
         Ok(Self { layout })
     }
+}
 
-    /// A draft whose `fs` is a writable subvolume: a snapshot of a layer, or empty.
-    fn draft_of(&self, name: &str, layer: Option<&ChainId>) -> Result<LayerDraft> {
-        let source = layer.map(|chain| self.layout.open_layer(chain)).transpose()?;
+impl Local for Btrfs {
+    const NAME: &'static str = NAME;
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Its `fs` is a writable subvolume: a snapshot of a layer, or empty.
+    fn begin(&self, name: &str, below: Option<&ChainId>) -> Result<LayerDraft> {
+        let source = below.map(|chain| self.layout.open_layer(chain)).transpose()?;
         self.layout.draft_made_by(name, |top| {
             let made = match &source {
                 Some(source) => sys::btrfs::snapshot(source.as_fd(), top, b"fs", false),
@@ -61,135 +68,19 @@ impl Btrfs {
             Ok(dir)
         })
     }
-}
 
-impl Snapshotter for Btrfs {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn whiteouts(&self) -> layers::WhiteoutMode {
-        layers::WhiteoutMode::Apply
-    }
-
-    fn parallel(&self) -> bool {
-        false
-    }
-
-    fn has_layer(&self, chain: &ChainId) -> bool {
-        self.layout.has_layer(chain)
-    }
-
-    fn begin_layer(&self, chain: &ChainId, parent: Option<&ChainId>) -> Result<LayerDraft> {
-        self.draft_of(chain.hex(), parent)
-    }
-
-    fn commit_layer(
+    /// Nobody writes to a layer any more.
+    fn seal(
         &self,
         draft: LayerDraft,
-        chain: &ChainId,
-        _parents: &[ChainId],
+        _chain: &ChainId,
         unpacked: &layers::Unpacked,
-    ) -> Result<()> {
-        if self.has_layer(chain) {
-            return Ok(());
-        }
-        seal(&draft)?;
-        self.layout.place_layer(draft, chain, &unpacked.diff_id)
+    ) -> Result<(String, Draft)> {
+        sys::btrfs::set_read_only(draft.dir.as_fd(), true).map_err(|cause| {
+            Error::with_source(ErrorKind::Internal, "cannot make the layer's subvolume read-only", cause)
+        })?;
+        self.layout.make_durable(draft, &unpacked.diff_id)
     }
-
-    fn remove_layer(&self, chain: &ChainId) -> Result<()> {
-        self.layout.remove_layer(chain)
-    }
-
-    fn layers(&self) -> Result<Vec<ChainId>> {
-        self.layout.layers()
-    }
-
-    fn prepare_with(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
-        if writable.bytes.is_some() {
-            return Err(Error::new(
-                ErrorKind::Unimplemented,
-                "the snapshotter btrfs cannot bound a writable layer; take another, or no writable_quota",
-            ));
-        }
-        if !self.layout.has_container(id)? {
-            let draft = self.draft_of(id, layers.first())?;
-            self.layout.place_container(draft, id)?;
-        }
-        Ok(RootSource::Directory(text(&self.layout.container_path(id, "fs"))?))
-    }
-
-    fn view(&self, layers: &[ChainId]) -> Result<RootSource> {
-        let chain = layers.first().ok_or_else(|| Error::invalid("a view needs a layer"))?;
-        self.layout.open_layer(chain)?;
-        Ok(RootSource::Directory(text(&self.layout.layer_path(chain))?))
-    }
-
-    fn remove(&self, id: &str) -> Result<()> {
-        self.layout.remove_container(id)
-    }
-
-    fn containers(&self) -> Result<Vec<String>> {
-        self.layout.containers()
-    }
-
-    fn usage(&self, id: &str) -> Result<Usage> {
-        self.layout.container_usage(id)
-    }
-
-    fn layer_usage(&self, chain: &ChainId) -> Result<Usage> {
-        self.layout.layer_usage(chain)
-    }
-
-    fn measure_layer(&self, chain: &ChainId) -> Result<Usage> {
-        crate::usage::measure(self.layout.open_layer(chain)?.as_fd())
-    }
-
-    fn sweep(&self) -> Result<()> {
-        self.layout.sweep()
-    }
-
-    fn space(&self) -> Result<Space> {
-        self.layout.space()
-    }
-
-    fn verify_layer(
-        &self,
-        draft: &LayerDraft,
-        chain: &ChainId,
-        _parents: &[ChainId],
-        _unpacked: &layers::Unpacked,
-    ) -> Result<Option<String>> {
-        crate::compare::difference(self.layout.open_layer(chain)?.as_fd(), draft.dir.as_fd())
-    }
-
-    fn replace_layer(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        _parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-        users: &dyn Fn() -> Vec<String>,
-    ) -> Result<()> {
-        seal(&draft)?;
-        self.layout.replace_layer(draft, chain, &unpacked.diff_id, users)
-    }
-
-    fn replaced(&self) -> Result<Vec<(String, Vec<String>)>> {
-        self.layout.replaced()
-    }
-
-    fn remove_replaced(&self, name: &str) -> Result<()> {
-        self.layout.remove_replaced(name)
-    }
-}
-
-/// Nobody writes to a layer any more.
-fn seal(draft: &LayerDraft) -> Result<()> {
-    sys::btrfs::set_read_only(draft.dir.as_fd(), true).map_err(|cause| {
-        Error::with_source(ErrorKind::Internal, "cannot make the layer's subvolume read-only", cause)
-    })
 }
 
 /// Removes a directory of the layout: its subvolume `fs` as one, then the rest. One without is fine.

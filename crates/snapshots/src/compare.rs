@@ -135,7 +135,7 @@ fn entry(
     }
 }
 
-fn open(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }
@@ -172,7 +172,7 @@ fn of_stats(one: &Stat, other: &Stat) -> Option<String> {
 }
 
 /// Attributes that a layer has: the image's own, and those by which overlayfs knows what is hidden.
-fn xattrs(file: BorrowedFd<'_>) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+pub(crate) fn xattrs(file: BorrowedFd<'_>) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut list = vec![0; XATTR_MAX];
     let length = match rustix::fs::flistxattr(file, list.as_mut_slice()) {
         Ok(length) => length,
@@ -221,10 +221,10 @@ fn contents(
 }
 
 /// Reads until the buffer is full or the file ends.
-fn fill(file: &OwnedFd, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
+pub(crate) fn fill(file: impl AsFd, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
-        match rustix::io::pread(file, &mut buffer[length..], offset + length as u64) {
+        match rustix::io::pread(&file, &mut buffer[length..], offset + length as u64) {
             Ok(0) => break,
             Ok(more) => length += more,
             Err(Errno::INTR) => {}

@@ -4,7 +4,7 @@
 //! ```text
 //! <root>/devmapper/pool.json                                        the numbers in the pool that are ours
 //! <root>/devmapper/base/{device.json,ready}                         the empty file system
-//! <root>/devmapper/layers/<sha256 hex>/{device.json,tree.json,meta.json,fs}
+//! <root>/devmapper/layers/<hex of the chain id>/{device.json,tree.json,meta.json,fs}
 //! <root>/devmapper/containers/<id>/{device.json,fs}                 `fs` is empty, a place to mount at
 //! ```
 //! `device.json` is durable before the device is made, and goes after it. What is mounted here is mounted nowhere in the
@@ -14,11 +14,12 @@ mod base;
 mod pool;
 mod state;
 
-use crate::layout::{Draft, LayerDraft, Layout, failed, missing_layer, names, open_dir, sha256};
+use crate::layout::{Draft, LayerDraft, Layout, failed, missing_layer, names, open_dir};
+use crate::local::{Local, unless_busy};
 use crate::record::{self, DEVICE, Device, TREE};
 use crate::remove::Remove;
 use crate::usage::{Usage, measure};
-use crate::{ChainId, Snapshotter, Writable, is_busy, text};
+use crate::{ChainId, Space, Writable, text, view};
 use container::plan::{Filesystem, RootIds, RootSource};
 use pool::Pool;
 use rustix::fs::{Mode, OFlags};
@@ -143,13 +144,19 @@ impl Devmapper {
         let top = rustix::fs::open(&path, flags, Mode::empty()).map_err(|e| failed("open", &path, e))?;
         pool.claim(top.as_fd(), &path)?;
         let layout = Layout::open_with(root, NAME, Arc::new(Remover(Arc::clone(&pool))))?;
-        pool.know(known(&layout)?)?;
+        let devices = recorded(&layout)?;
+        for device in &devices {
+            if let Err(error) = pool.sweep(device) {
+                // Whoever wants to use it is told; it is tried again then.
+                tracing::warn!(device = device.name, %error, "a device that an earlier run left half made cannot be removed now");
+            }
+        }
+        pool.know(devices.into_iter().map(|device| device.id).collect())?;
         let base = base::open(&pool, &top, layout.path(), config.sectors(), || known(&layout))?;
         Ok(Self { layout, pool, base })
     }
 
     fn layer(&self, chain: &ChainId) -> Result<Device> {
-        sha256(chain)?;
         let path = self.layout.path().join("layers");
         record::of(&self.layout.layers, chain.hex(), &path)?.ok_or_else(|| missing_layer(chain))
     }
@@ -192,8 +199,42 @@ impl Devmapper {
         open_dir(&mount, ROOT).map_err(|e| failed("open the root of", disk, e))
     }
 
+    fn source(&self, disk: String, place: &Path, read_only: bool) -> Result<RootSource> {
+        Ok(RootSource::Filesystem(Filesystem {
+            directory: ROOT.into(),
+            place: text(place)?,
+            ..filesystem(disk, read_only)
+        }))
+    }
+}
+
+impl Local for Devmapper {
+    const NAME: &'static str = NAME;
+    const OWN_DISKS: bool = true;
+    // What somebody still has mounted goes after the mount.
+    const LATER: Option<&'static str> = Some("a thin device is in use; it is deleted later");
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn begin(&self, name: &str, below: Option<&ChainId>) -> Result<LayerDraft> {
+        let (draft, device) = self.draft_of(name, below)?;
+        let dir = self.tree(&device, false)?;
+        Ok(LayerDraft { dir, ..draft })
+    }
+
+    fn layer_tree(&self, chain: &ChainId) -> Result<OwnedFd> {
+        self.tree(&self.layer(chain)?, true)
+    }
+
     /// Unmounts what was unpacked, and writes what is known of it beside it; all of it is durable then.
-    fn seal(&self, draft: LayerDraft, unpacked: &layers::Unpacked) -> Result<(String, Draft)> {
+    fn seal(
+        &self,
+        draft: LayerDraft,
+        _chain: &ChainId,
+        unpacked: &layers::Unpacked,
+    ) -> Result<(String, Draft)> {
         let top = self.layout.draft_top(&draft)?;
         let LayerDraft { dir, home } = draft;
         let path = home.path();
@@ -211,74 +252,7 @@ impl Devmapper {
         Ok((home.name(), home))
     }
 
-    fn source(&self, disk: String, place: &Path, read_only: bool) -> Result<RootSource> {
-        Ok(RootSource::Filesystem(Filesystem {
-            directory: ROOT.into(),
-            place: text(place)?,
-            ..filesystem(disk, read_only)
-        }))
-    }
-
-    /// Removes what is out of use. What somebody still has mounted is removed by a later sweep.
-    fn unless_busy(removed: Result<()>) -> Result<()> {
-        match removed {
-            Err(error) if is_busy(&error) => {
-                tracing::info!(error = error.chain(), "a thin device is in use; it is deleted later");
-                Ok(())
-            }
-            other => other,
-        }
-    }
-}
-
-impl Snapshotter for Devmapper {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn whiteouts(&self) -> layers::WhiteoutMode {
-        layers::WhiteoutMode::Apply
-    }
-
-    fn parallel(&self) -> bool {
-        false
-    }
-
-    fn has_layer(&self, chain: &ChainId) -> bool {
-        self.layout.has_layer(chain)
-    }
-
-    fn begin_layer(&self, chain: &ChainId, parent: Option<&ChainId>) -> Result<LayerDraft> {
-        let (draft, device) = self.draft_of(chain.hex(), parent)?;
-        let dir = self.tree(&device, false)?;
-        Ok(LayerDraft { dir, ..draft })
-    }
-
-    fn commit_layer(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        _parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-    ) -> Result<()> {
-        sha256(chain)?;
-        if self.has_layer(chain) {
-            return Ok(());
-        }
-        let (name, home) = self.seal(draft, unpacked)?;
-        self.layout.put_in_place(&name, home, chain)
-    }
-
-    fn remove_layer(&self, chain: &ChainId) -> Result<()> {
-        Self::unless_busy(self.layout.sweep())?;
-        Self::unless_busy(self.layout.remove_layer(chain))
-    }
-
-    fn layers(&self) -> Result<Vec<ChainId>> {
-        self.layout.layers()
-    }
-
-    fn prepare_with(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
+    fn root(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
         if !self.layout.has_container(id)? {
             let (draft, device) = self.draft_of(id, layers.first())?;
             let size = device.sectors * 512;
@@ -297,87 +271,60 @@ impl Snapshotter for Devmapper {
         self.source(disk, &self.layout.container_path(id, "fs"), false)
     }
 
-    fn view(&self, layers: &[ChainId]) -> Result<RootSource> {
-        let chain = layers.first().ok_or_else(|| Error::invalid("a view needs a layer"))?;
+    fn shown(&self, layers: &[ChainId]) -> Result<RootSource> {
+        let chain = view::topmost(layers)?;
         let disk = self.pool.activate(&self.layer(chain)?, true)?;
         self.source(disk, &self.layout.layer_path(chain), true)
     }
 
-    fn remove(&self, id: &str) -> Result<()> {
-        Self::unless_busy(self.layout.remove_container(id))
+    fn drop_layer(&self, chain: &ChainId) -> Result<()> {
+        unless_busy::<Self>(self.layout.sweep())?;
+        self.layout.remove_layer(chain)
     }
 
-    fn containers(&self) -> Result<Vec<String>> {
-        self.layout.containers()
-    }
-
-    fn usage(&self, id: &str) -> Result<Usage> {
+    fn container_usage(&self, id: &str) -> Result<Usage> {
         let device = self.container(id)?;
         let tree = measure(self.tree(&device, false)?.as_fd())?;
         Ok(own(tree, device.below))
     }
 
-    fn layer_usage(&self, chain: &ChainId) -> Result<Usage> {
-        self.layout.layer_usage(chain)
-    }
-
-    fn measure_layer(&self, chain: &ChainId) -> Result<Usage> {
+    fn measured(&self, chain: &ChainId) -> Result<Usage> {
         let device = self.layer(chain)?;
         let tree = measure(self.tree(&device, true)?.as_fd())?;
         Ok(own(tree, device.below))
     }
 
-    fn sweep(&self) -> Result<()> {
-        self.layout.sweep()
+    fn space_taken(&self) -> Result<Space> {
+        crate::sum(self)
     }
 
-    fn verify_layer(
-        &self,
-        draft: &LayerDraft,
-        chain: &ChainId,
-        _parents: &[ChainId],
-        _unpacked: &layers::Unpacked,
-    ) -> Result<Option<String>> {
+    fn forget(&self, chain: &ChainId) {
+        // One that has a user stays.
+        let _ = self.layer(chain).map(|device| self.pool.deactivate(&device, Duration::ZERO));
+    }
+
+    fn difference(&self, chain: &ChainId, draft: &LayerDraft) -> Result<Option<String>> {
         let device = self.layer(chain)?;
-        // What is in memory may be right where the pool is not; with a user it stays.
-        let _ = self.pool.deactivate(&device, Duration::ZERO);
+        self.forget(chain);
         match self.tree(&device, true) {
             Ok(tree) => crate::compare::difference(tree.as_fd(), draft.dir.as_fd()),
             Err(error) => Ok(Some(error.chain())),
         }
     }
-
-    fn replace_layer(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-        users: &dyn Fn() -> Vec<String>,
-    ) -> Result<()> {
-        if !self.has_layer(chain) {
-            return self.commit_layer(draft, chain, parents, unpacked);
-        }
-        let (name, home) = self.seal(draft, unpacked)?;
-        self.layout.exchange(&name, home, chain, users)
-    }
-
-    fn replaced(&self) -> Result<Vec<(String, Vec<String>)>> {
-        self.layout.replaced()
-    }
-
-    fn remove_replaced(&self, name: &str) -> Result<()> {
-        Self::unless_busy(self.layout.remove_replaced(name))
-    }
 }
 
 /// The numbers that have a record.
 fn known(layout: &Layout) -> Result<HashSet<u32>> {
-    let mut found = HashSet::new();
+    Ok(recorded(layout)?.into_iter().map(|device| device.id).collect())
+}
+
+/// The devices that have a record.
+fn recorded(layout: &Layout) -> Result<Vec<Device>> {
+    let mut found = Vec::new();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::open(layout.path(), flags, Mode::empty())
         .map_err(|e| failed("open", layout.path(), e))?;
-    found.extend(record::of(&top, base::FOLDER, layout.path())?.map(|device| device.id));
+    found.extend(record::of(&top, base::FOLDER, layout.path())?);
     // In the order in which a folder moves on: none is missed on its way.
     let folders = [
         ("ingest", &layout.ingest),
@@ -390,7 +337,7 @@ fn known(layout: &Layout) -> Result<HashSet<u32>> {
         let path = layout.path().join(name);
         for entry in names(dir, &path)? {
             // A record that is damaged names no number, and its device is never given out twice by the pool.
-            found.extend(record::of(dir, &entry, &path).ok().flatten().map(|device| device.id));
+            found.extend(record::of(dir, &entry, &path).ok().flatten());
         }
     }
     Ok(found)

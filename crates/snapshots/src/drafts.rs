@@ -2,6 +2,7 @@
 
 use crate::LayerDraft;
 use crate::layout::{Layout, names};
+use container::plan::{Layer, RootSource};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -38,6 +39,15 @@ impl Drafts {
     /// `<root>/<name>`.
     pub fn path(&self) -> &Path {
         self.0.path()
+    }
+
+    /// A view that somebody else made, such that nobody can write through it: a bare directory becomes the only layer of an
+    /// overlay without a writable one, for the flags of a bind mount are the container's to take away.
+    pub fn unwritable(&self, view: RootSource) -> Result<RootSource> {
+        match view {
+            RootSource::Directory(path) => crate::view::of(&self.0, vec![Layer::Directory(path)]),
+            other => Ok(other),
+        }
     }
 
     /// An error of a system call on what a draft holds.

@@ -5,9 +5,10 @@
 //! namespace alone, never in the node's.
 
 use crate::layout::{Draft, ImageMeta, LayerDraft, Layout, failed, missing_layer};
+use crate::local::Local;
 use crate::usage::Usage;
 use crate::writable::Writables;
-use crate::{ChainId, Snapshotter, Space, Writable, overlay, text};
+use crate::{ChainId, Writable, overlay, text, view};
 use container::plan::{ErofsImage, Layer, RootSource};
 use rustix::fs::{Advice, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -84,60 +85,6 @@ impl Erofs {
         Ok(lower)
     }
 
-    /// A layer's tree, attached nowhere.
-    fn tree(&self, chain: &ChainId) -> Result<OwnedFd> {
-        if !self.layout.has_layer(chain) {
-            return Err(missing_layer(chain));
-        }
-        let (image, _) = self.image(chain)?;
-        let wrap = |failure: container::Failure| Error::internal(failure.to_string());
-        let mount = container::root::image(&image).map_err(wrap)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(&mount, ".", flags, Mode::empty()).map_err(|e| failed("open", &image.path, e))
-    }
-
-    fn settle(&self, draft: &LayerDraft, parents: &[ChainId], unpacked: &layers::Unpacked) -> Result<()> {
-        if unpacked.pending == layers::Pending::default() {
-            return Ok(());
-        }
-        let lower = parents.iter().map(|parent| self.tree(parent));
-        layers::settle(draft.dir.as_fd(), &lower.collect::<Result<Vec<OwnedFd>>>()?, &unpacked.pending)
-    }
-
-    /// Turns a draft's tree into an image that is durable and sealed.
-    fn seal(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        unpacked: &layers::Unpacked,
-    ) -> Result<(String, Draft)> {
-        let top = self.layout.draft_top(&draft)?;
-        let LayerDraft { dir, home } = draft;
-        let path = home.path();
-        let opaque =
-            overlay::is_opaque(&path.join("fs")).map_err(|e| failed("look at", path.join("fs"), e))?;
-        let image = path.join(IMAGE);
-        let wrap = |error| failed("write", &image, error);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&top, IMAGE, flags, Mode::RUSR | Mode::WUSR).map_err(wrap)?;
-        // Overlayfs tells layers apart by it, and the same layer has the same one everywhere.
-        let mut uuid = [0; 16];
-        let digits = unhex(chain.hex()).unwrap_or_default();
-        uuid.iter_mut().zip(digits).for_each(|(to, from)| *to = from);
-        erofs::write(dir.as_fd(), file.as_fd(), uuid)?;
-        rustix::fs::fsync(&file).map_err(wrap)?;
-        drop((file, dir));
-        layers::tree::remove(top.as_fd(), OsStr::new("fs")).map_err(Error::from)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&top, IMAGE, flags, Mode::empty()).map_err(wrap)?;
-        let verity = self.protect(&file, &image)?;
-        let stat = rustix::fs::fstat(&file).map_err(wrap)?;
-        let usage = Usage { bytes: stat.st_blocks as u64 * 512, inodes: 1 };
-        let meta = ImageMeta { opaque, verity };
-        self.layout.write_meta(&top, &path, &unpacked.diff_id, usage, Some(meta))?;
-        Ok((home.name(), home))
-    }
-
     /// Has the kernel check the file on every read from now on, where it can.
     fn protect(&self, file: &OwnedFd, path: &Path) -> Result<Option<(u16, String)>> {
         let failed = |what: &str, error: std::io::Error| {
@@ -179,75 +126,81 @@ impl Erofs {
 /// Times that sealing is tried again.
 const BUSY_MOST: u32 = 200;
 
-impl Snapshotter for Erofs {
-    fn name(&self) -> &'static str {
-        NAME
+impl Local for Erofs {
+    const NAME: &'static str = NAME;
+    const OVERLAY: bool = true;
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
     }
 
-    fn whiteouts(&self) -> layers::WhiteoutMode {
-        layers::WhiteoutMode::Overlay
+    fn begin(&self, name: &str, _below: Option<&ChainId>) -> Result<LayerDraft> {
+        self.layout.draft(name)
     }
 
-    fn parallel(&self) -> bool {
-        true
+    /// A layer's tree, attached nowhere.
+    fn layer_tree(&self, chain: &ChainId) -> Result<OwnedFd> {
+        if !self.layout.has_layer(chain) {
+            return Err(missing_layer(chain));
+        }
+        let (image, _) = self.image(chain)?;
+        let wrap = |failure: container::Failure| Error::internal(failure.to_string());
+        let mount = container::root::image(&image).map_err(wrap)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&mount, ".", flags, Mode::empty()).map_err(|e| failed("open", &image.path, e))
     }
 
-    fn has_layer(&self, chain: &ChainId) -> bool {
-        self.layout.has_layer(chain)
-    }
-
-    fn begin_layer(&self, chain: &ChainId, _parent: Option<&ChainId>) -> Result<LayerDraft> {
-        self.layout.draft(chain.hex())
-    }
-
-    fn commit_layer(
+    /// Turns a draft's tree into an image that is durable and sealed.
+    fn seal(
         &self,
         draft: LayerDraft,
         chain: &ChainId,
-        parents: &[ChainId],
         unpacked: &layers::Unpacked,
-    ) -> Result<()> {
-        if self.has_layer(chain) {
-            return Ok(());
-        }
-        self.settle(&draft, parents, unpacked)?;
-        let (name, home) = self.seal(draft, chain, unpacked)?;
-        self.layout.put_in_place(&name, home, chain)
+    ) -> Result<(String, Draft)> {
+        let top = self.layout.draft_top(&draft)?;
+        let LayerDraft { dir, home } = draft;
+        let path = home.path();
+        let opaque =
+            overlay::is_opaque(&path.join("fs")).map_err(|e| failed("look at", path.join("fs"), e))?;
+        let image = path.join(IMAGE);
+        let wrap = |error| failed("write", &image, error);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&top, IMAGE, flags, Mode::RUSR | Mode::WUSR).map_err(wrap)?;
+        // Overlayfs tells layers apart by it, and the same layer has the same one everywhere.
+        let mut uuid = [0; 16];
+        let digits = unhex(chain.hex()).unwrap_or_default();
+        uuid.iter_mut().zip(digits).for_each(|(to, from)| *to = from);
+        erofs::write(dir.as_fd(), file.as_fd(), uuid)?;
+        rustix::fs::fsync(&file).map_err(wrap)?;
+        drop((file, dir));
+        layers::tree::remove(top.as_fd(), OsStr::new("fs")).map_err(Error::from)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&top, IMAGE, flags, Mode::empty()).map_err(wrap)?;
+        let verity = self.protect(&file, &image)?;
+        let stat = rustix::fs::fstat(&file).map_err(wrap)?;
+        let usage = Usage { bytes: stat.st_blocks as u64 * 512, inodes: 1 };
+        let meta = ImageMeta { opaque, verity };
+        self.layout.write_meta(&top, &path, &unpacked.diff_id, usage, Some(meta))?;
+        Ok((home.name(), home))
     }
 
-    fn remove_layer(&self, chain: &ChainId) -> Result<()> {
-        self.layout.remove_layer(chain)
-    }
-
-    fn layers(&self) -> Result<Vec<ChainId>> {
-        self.layout.layers()
-    }
-
-    fn prepare_with(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
+    fn root(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
         self.writables.root(id, self.lower(layers)?, writable)
     }
 
-    fn view(&self, layers: &[ChainId]) -> Result<RootSource> {
-        self.writables.view(self.lower(layers)?)
+    fn shown(&self, layers: &[ChainId]) -> Result<RootSource> {
+        view::of(&self.layout, self.lower(layers)?)
     }
 
-    fn remove(&self, id: &str) -> Result<()> {
+    fn drop_container(&self, id: &str) -> Result<()> {
         self.writables.remove(id)
     }
 
-    fn containers(&self) -> Result<Vec<String>> {
-        self.layout.containers()
-    }
-
-    fn usage(&self, id: &str) -> Result<Usage> {
+    fn container_usage(&self, id: &str) -> Result<Usage> {
         self.writables.usage(id)
     }
 
-    fn layer_usage(&self, chain: &ChainId) -> Result<Usage> {
-        self.layout.layer_usage(chain)
-    }
-
-    fn measure_layer(&self, chain: &ChainId) -> Result<Usage> {
+    fn measured(&self, chain: &ChainId) -> Result<Usage> {
         let path = self.image_path(chain);
         match rustix::fs::statat(rustix::fs::CWD, &path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Usage { bytes: stat.st_blocks as u64 * 512, inodes: 1 }),
@@ -256,58 +209,22 @@ impl Snapshotter for Erofs {
         }
     }
 
-    fn sweep(&self) -> Result<()> {
-        self.layout.sweep()
-    }
-
-    fn space(&self) -> Result<Space> {
-        self.layout.space()
-    }
-
-    fn verify_layer(
-        &self,
-        draft: &LayerDraft,
-        chain: &ChainId,
-        parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-    ) -> Result<Option<String>> {
-        self.settle(draft, parents, unpacked)?;
-        let path = self.image_path(chain);
+    fn forget(&self, chain: &ChainId) {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::open(&path, flags, Mode::empty()) {
-            // What is in memory may be right where the disk is not.
-            Ok(file) => drop(rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)),
-            Err(Errno::NOENT) => return Ok(Some("its image file is missing".to_owned())),
-            Err(error) => return Err(failed("open", path, error)),
+        if let Ok(file) = rustix::fs::open(self.image_path(chain), flags, Mode::empty()) {
+            let _ = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
         }
-        match self.tree(chain) {
+    }
+
+    fn difference(&self, chain: &ChainId, draft: &LayerDraft) -> Result<Option<String>> {
+        self.forget(chain);
+        if !self.image_path(chain).exists() {
+            return Ok(Some("its image file is missing".to_owned()));
+        }
+        match self.layer_tree(chain) {
             Ok(tree) => crate::compare::difference(tree.as_fd(), draft.dir.as_fd()),
             Err(error) => Ok(Some(error.chain())),
         }
-    }
-
-    fn replace_layer(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-        users: &dyn Fn() -> Vec<String>,
-    ) -> Result<()> {
-        if !self.has_layer(chain) {
-            return self.commit_layer(draft, chain, parents, unpacked);
-        }
-        self.settle(&draft, parents, unpacked)?;
-        let (name, home) = self.seal(draft, chain, unpacked)?;
-        self.layout.exchange(&name, home, chain, users)
-    }
-
-    fn replaced(&self) -> Result<Vec<(String, Vec<String>)>> {
-        self.layout.replaced()
-    }
-
-    fn remove_replaced(&self, name: &str) -> Result<()> {
-        self.layout.remove_replaced(name)
     }
 }
 

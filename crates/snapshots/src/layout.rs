@@ -1,48 +1,27 @@
-//! The directories that both snapshotters share, and the moves between them.
+//! The directories that all snapshotters have, what is in them, and how it goes.
 //!
 //! It works by descriptor and single names only. It knows nothing of whiteouts, parents or mounts.
 
+mod dirs;
+mod draft;
+mod meta;
+
+pub(crate) use dirs::{ROOT_MODE, chain_of, check_id, failed, make_dir, missing_layer, names, open_dir};
+pub(crate) use draft::Draft;
+pub use draft::LayerDraft;
+pub(crate) use meta::ImageMeta;
+
+use crate::ChainId;
 use crate::remove::Remove;
 use crate::usage::{Usage, measure};
-use crate::{ChainId, durable};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use types::{Error, ErrorKind, Result};
-
-/// What is known of a committed layer, in its `meta.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Meta {
-    /// Layout of this file; 1.
-    pub version: u32,
-    /// The layer's own content.
-    pub diff_id: types::Digest,
-    /// Space, measured at commit.
-    pub usage: Usage,
-    /// Of a layer that is an image file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<ImageMeta>,
-}
-
-/// What is known of a layer's image file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ImageMeta {
-    /// Its root hides all layers below (`trusted.overlay.opaque`).
-    pub opaque: bool,
-    /// What fs-verity measures: the number of the algorithm and the digest in hexadecimal digits.
-    pub verity: Option<(u16, String)>,
-}
-
-const META: &str = "meta.json";
-const META_VERSION: u32 = 1;
-/// Far above what `Meta` takes.
-const META_MAX: usize = 64 << 10;
 
 /// The open directories of one snapshotter.
 #[derive(Debug)]
@@ -63,83 +42,6 @@ pub struct Layout {
     pub(crate) remove: Arc<dyn Remove>,
     serial: AtomicU64,
 }
-
-/// A private directory to unpack one layer into. It is removed on drop unless it was committed.
-#[derive(Debug)]
-pub struct LayerDraft {
-    /// Where to unpack.
-    pub dir: OwnedFd,
-    pub(crate) home: Draft,
-}
-
-/// A directory in `ingest` that removes itself.
-#[derive(Debug)]
-pub(crate) struct Draft {
-    layout: Arc<Layout>,
-    name: String,
-    placed: bool,
-}
-
-impl Draft {
-    /// It was moved to where it stays.
-    pub fn placed(&mut self) {
-        self.placed = true;
-    }
-
-    /// Its name in `ingest`.
-    pub fn name(&self) -> String {
-        self.name.clone()
-    }
-
-    /// Where the directory lies now.
-    pub fn path(&self) -> PathBuf {
-        self.layout.path.join("ingest").join(&self.name)
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.placed
-            && let Err(error) = self.layout.remove.remove(self.layout.ingest.as_fd(), OsStr::new(&self.name))
-        {
-            let error = Error::from(error);
-            tracing::warn!(
-                name = self.name,
-                error = error.chain(),
-                "a half made snapshot cannot be removed now"
-            );
-            self.layout.remember("ingest", self.name.clone());
-        }
-    }
-}
-
-/// A failed system call on one of our paths.
-pub(crate) fn failed(action: &str, path: impl AsRef<Path>, error: Errno) -> Error {
-    let kind = match error {
-        Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE => ErrorKind::ResourceExhausted,
-        Errno::PERM | Errno::ACCESS => ErrorKind::PermissionDenied,
-        _ => ErrorKind::Internal,
-    };
-    let path = path.as_ref().display();
-    Error::with_source(kind, format!("cannot {action} {path}"), std::io::Error::from(error))
-}
-
-/// Opens a directory by one name, no link followed.
-pub(crate) fn open_dir(parent: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(parent, name, flags, Mode::empty())
-}
-
-/// Makes a directory with exactly this mode, whatever the umask, and opens it.
-pub(crate) fn make_dir(parent: impl AsFd, name: &str, mode: u32) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode))?;
-    let dir = open_dir(parent, name)?;
-    rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?;
-    Ok(dir)
-}
-
-/// Mode of a layer's root: that of `/` in a container.
-pub(crate) const ROOT_MODE: u32 = 0o755;
 
 impl Layout {
     /// Opens or makes `<root>/<name>`, which has directories in it, and sweeps it.
@@ -252,158 +154,16 @@ impl Layout {
 
     /// Whether a layer has its place.
     pub fn has_layer(&self, chain: &ChainId) -> bool {
-        sha256(chain).is_ok()
-            && rustix::fs::statat(&self.layers, chain.hex(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        rustix::fs::statat(&self.layers, chain.hex(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Opens a layer's tree.
     pub fn open_layer(&self, chain: &ChainId) -> Result<OwnedFd> {
-        sha256(chain)?;
         let opened = open_dir(&self.layers, chain.hex()).and_then(|dir| open_dir(dir, "fs"));
         opened.map_err(|error| match error {
             Errno::NOENT => missing_layer(chain),
             error => failed("open the layer", self.layer_path(chain), error),
         })
-    }
-
-    /// A new, empty `fs` in `ingest`.
-    pub fn draft(self: &Arc<Self>, name: &str) -> Result<LayerDraft> {
-        self.draft_made_by(name, |top| make_dir(top, "fs", ROOT_MODE))
-    }
-
-    /// As [`Layout::draft`], where `make` makes the `fs` in the directory that it gets, and opens it.
-    pub(crate) fn draft_made_by(
-        self: &Arc<Self>,
-        name: &str,
-        make: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<OwnedFd>,
-    ) -> Result<LayerDraft> {
-        let name = self.unique(name);
-        let path = self.path.join("ingest").join(&name);
-        let wrap = |error| failed("make the directory", &path, error);
-        let top = make_dir(&self.ingest, &name, 0o700).map_err(wrap)?;
-        // From here on the directory removes itself.
-        let home = Draft { layout: Arc::clone(self), name, placed: false };
-        let dir = make(top.as_fd()).map_err(wrap)?;
-        Ok(LayerDraft { dir, home })
-    }
-
-    /// Makes a draft durable and puts it in place as a layer. Somebody else's equal layer wins.
-    pub fn place_layer(&self, draft: LayerDraft, chain: &ChainId, diff_id: &types::Digest) -> Result<()> {
-        sha256(chain)?;
-        let (name, home) = self.make_durable(draft, diff_id)?;
-        self.put_in_place(&name, home, chain)
-    }
-
-    /// As [`Layout::place_layer`], without waiting for the disk: whole against a kill, and against a power cut only
-    /// after [`Layout::sync`].
-    pub fn place_layer_unsynced(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        diff_id: &types::Digest,
-    ) -> Result<()> {
-        sha256(chain)?;
-        let LayerDraft { dir, home } = draft;
-        if !std::ptr::eq(self, Arc::as_ptr(&home.layout)) {
-            return Err(Error::internal("the draft of a layer belongs to another snapshotter"));
-        }
-        let (path, name) = (home.path(), home.name.clone());
-        let top = open_dir(&self.ingest, &name).map_err(|e| failed("open", &path, e))?;
-        self.put_meta(&top, &path, diff_id, measure(dir.as_fd())?, None)?;
-        self.rename_in_place(&name, home, chain)
-    }
-
-    /// Makes all layers durable, with all else that their file system has.
-    pub fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.layers).map_err(|e| failed("sync the file system of", &self.path, e))
-    }
-
-    /// Renames what is durable to its place.
-    pub(crate) fn put_in_place(&self, name: &str, home: Draft, chain: &ChainId) -> Result<()> {
-        self.rename_in_place(name, home, chain)?;
-        rustix::fs::fsync(&self.layers).map_err(|e| failed("sync", self.path.join("layers"), e))
-    }
-
-    fn rename_in_place(&self, name: &str, mut home: Draft, chain: &ChainId) -> Result<()> {
-        let path = self.path.join("ingest").join(name);
-        let target = chain.hex();
-        match rustix::fs::renameat_with(&self.ingest, name, &self.layers, target, RenameFlags::NOREPLACE) {
-            Ok(()) => home.placed = true,
-            Err(Errno::EXIST) => {}
-            Err(e) => return Err(failed("put in place", path, e)),
-        }
-        Ok(())
-    }
-
-    /// Writes what is known of a draft beside it, and syncs all of it. Its name in `ingest`.
-    pub(crate) fn make_durable(&self, draft: LayerDraft, diff_id: &types::Digest) -> Result<(String, Draft)> {
-        let LayerDraft { dir, home } = draft;
-        if !std::ptr::eq(self, Arc::as_ptr(&home.layout)) {
-            return Err(Error::internal("the draft of a layer belongs to another snapshotter"));
-        }
-        let path = self.path.join("ingest").join(&home.name);
-        let top = open_dir(&self.ingest, &home.name).map_err(|e| failed("open", &path, e))?;
-        durable::sync_tree(dir.as_fd()).map_err(|e| e.context("cannot make the layer durable"))?;
-        self.write_meta(&top, &path, diff_id, measure(dir.as_fd())?, None)?;
-        Ok((home.name.clone(), home))
-    }
-
-    /// Writes `meta.json` into the folder `top` of a draft, and syncs it and the folder.
-    pub(crate) fn write_meta(
-        &self,
-        top: &OwnedFd,
-        path: &Path,
-        diff_id: &types::Digest,
-        usage: Usage,
-        image: Option<ImageMeta>,
-    ) -> Result<()> {
-        let file = self.put_meta(top, path, diff_id, usage, image)?;
-        let wrap = |error| failed("write", path.join(META), error);
-        rustix::fs::fsync(&file).map_err(wrap)?;
-        rustix::fs::fsync(top).map_err(wrap)
-    }
-
-    fn put_meta(
-        &self,
-        top: &OwnedFd,
-        path: &Path,
-        diff_id: &types::Digest,
-        usage: Usage,
-        image: Option<ImageMeta>,
-    ) -> Result<OwnedFd> {
-        let meta = Meta { version: META_VERSION, diff_id: diff_id.clone(), usage, image };
-        let json = serde_json::to_vec_pretty(&meta)
-            .map_err(|e| Error::with_source(ErrorKind::Internal, "cannot write a layer's meta.json", e))?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let wrap = |error| failed("write", path.join(META), error);
-        let file = rustix::fs::openat(top, META, flags, Mode::RUSR | Mode::WUSR).map_err(wrap)?;
-        layers::copy::write_all(&file, &json).map_err(wrap)?;
-        Ok(file)
-    }
-
-    /// Puts a draft in place as a container's layer; nothing is synced. False when one was there.
-    pub fn place_container(&self, draft: LayerDraft, id: &str) -> Result<bool> {
-        let LayerDraft { dir: _, mut home } = draft;
-        match rustix::fs::renameat_with(
-            &self.ingest,
-            &home.name,
-            &self.containers,
-            id,
-            RenameFlags::NOREPLACE,
-        ) {
-            Ok(()) => {
-                home.placed = true;
-                Ok(true)
-            }
-            Err(Errno::EXIST) => Ok(false),
-            Err(e) => Err(failed("put in place", self.container_path(id, ""), e)),
-        }
-    }
-
-    /// The directory that holds a draft's `fs`.
-    pub fn draft_top(&self, draft: &LayerDraft) -> Result<OwnedFd> {
-        let name = &draft.home.name;
-        open_dir(&self.ingest, name).map_err(|e| failed("open", self.path.join("ingest").join(name), e))
     }
 
     /// Whether a container has a layer.
@@ -418,7 +178,6 @@ impl Layout {
 
     /// Moves a layer away and deletes it.
     pub fn remove_layer(&self, chain: &ChainId) -> Result<()> {
-        sha256(chain)?;
         self.discard(&self.layers, chain.hex())
     }
 
@@ -449,7 +208,7 @@ impl Layout {
     pub fn layers(&self) -> Result<Vec<ChainId>> {
         let names = names(&self.layers, &self.path.join("layers"))?;
         // A foreign name there is nobody's layer.
-        Ok(names.iter().filter_map(|hex| ChainId::parse(&format!("sha256:{hex}")).ok()).collect())
+        Ok(names.iter().filter_map(|hex| chain_of(hex)).collect())
     }
 
     /// The containers that have a layer.
@@ -468,70 +227,4 @@ impl Layout {
             Err(e) => Err(failed("open", self.container_path(id, "fs"), e)),
         }
     }
-
-    /// What was measured when the layer was committed.
-    pub fn layer_usage(&self, chain: &ChainId) -> Result<Usage> {
-        Ok(self.meta(chain)?.usage)
-    }
-
-    /// What was written of a layer when it was committed.
-    pub fn meta(&self, chain: &ChainId) -> Result<Meta> {
-        sha256(chain)?;
-        let path = self.path.join("layers").join(chain.hex()).join(META);
-        let wrap = |error| match error {
-            Errno::NOENT => missing_layer(chain),
-            error => failed("read", &path, error),
-        };
-        let dir = open_dir(&self.layers, chain.hex()).map_err(wrap)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(dir, META, flags, Mode::empty()).map_err(wrap)?;
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(
-            &mut std::io::Read::take(std::fs::File::from(file), META_MAX as u64),
-            &mut bytes,
-        )
-        .map_err(|e| Error::with_source(ErrorKind::Internal, format!("cannot read {}", path.display()), e))?;
-        serde_json::from_slice(&bytes).map_err(|e| {
-            Error::with_source(
-                ErrorKind::Internal,
-                format!("{} is damaged; pull the image again", path.display()),
-                e,
-            )
-        })
-    }
-}
-
-/// Refuses what may not be a directory's name; ids come from callers that checked them, this is the last gate.
-pub(crate) fn check_id(id: &str) -> Result<()> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if id.is_empty() || id.len() > 128 || id.starts_with('.') || !id.bytes().all(plain) {
-        return Err(Error::invalid(format!("{:?} is not a container id", types::reference::shorten(id))));
-    }
-    Ok(())
-}
-
-pub(crate) fn sha256(chain: &ChainId) -> Result<()> {
-    match chain.algorithm() {
-        types::digest::Algorithm::Sha256 => Ok(()),
-        types::digest::Algorithm::Sha512 => {
-            Err(Error::invalid(format!("{chain} is not a chain id: those are sha256")))
-        }
-    }
-}
-
-pub(crate) fn missing_layer(chain: &ChainId) -> Error {
-    Error::not_found(format!("the layer {chain} is not there; pull the image again"))
-}
-
-pub(crate) fn names(dir: &OwnedFd, path: &Path) -> Result<Vec<String>> {
-    let wrap = |error| failed("read the directory", path, error);
-    let mut found = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir).map_err(wrap)? {
-        let entry = entry.map_err(wrap)?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name != "." && name != ".." {
-            found.push(name.to_string_lossy().into_owned());
-        }
-    }
-    Ok(found)
 }

@@ -4,7 +4,7 @@
 //! images: layers are named by their chain id alone.
 //!
 //! ```text
-//! <root>/<name>/layers/<sha256 hex>/{fs,meta.json}   committed, durable, never written again
+//! <root>/<name>/layers/<hex of the chain id>/{fs,meta.json}   committed, durable, never written again
 //! <root>/<name>/containers/<id>/{fs,work}            writable, not synced
 //! <root>/<name>/ingest/…  trash/…                    half made, half gone: swept when it is opened
 //! ```
@@ -17,7 +17,9 @@ mod devmapper;
 mod drafts;
 mod durable;
 mod erofs;
+mod fingerprint;
 mod layout;
+mod local;
 mod native;
 mod overlay;
 mod program;
@@ -26,6 +28,7 @@ mod record;
 mod remove;
 mod repair;
 mod usage;
+mod view;
 mod writable;
 mod zfs;
 
@@ -40,7 +43,8 @@ use std::path::Path;
 use std::sync::Arc;
 use types::{Error, Result};
 
-/// The name of a layer together with everything below it (OCI image spec, "Layer ChainID"); always sha256.
+/// The name of a layer together with everything below it. Of an image it is a sha256 (OCI image spec, "Layer ChainID"), of
+/// an artifact a sha512: neither can be taken for the other.
 pub type ChainId = types::Digest;
 
 /// Space that everything of a snapshotter takes, as `du` counts it.
@@ -129,8 +133,8 @@ pub trait Snapshotter: Send + Sync + 'static {
     fn prepare(&self, id: &str, layers: &[ChainId]) -> Result<RootSource> {
         self.prepare_with(id, layers, &Writable::default())
     }
-    /// All of `layers` (topmost first) without a writable layer. Nothing is recorded; whoever uses it keeps the layers
-    /// from being removed. A directory comes as it lies on the disk: it is for the mount of it to be read-only.
+    /// All of `layers` (topmost first) without a writable layer, such that nobody can write to them through it, whatever
+    /// they may do to mounts. Nothing is recorded; whoever uses it keeps the layers from being removed.
     fn view(&self, layers: &[ChainId]) -> Result<RootSource>;
     /// Removes a container's writable layer. What is gone already is no error.
     fn remove(&self, id: &str) -> Result<()>;
@@ -144,6 +148,11 @@ pub trait Snapshotter: Send + Sync + 'static {
     /// Measures a layer now; as [`Snapshotter::layer_usage`] where that is not possible.
     fn measure_layer(&self, chain: &ChainId) -> Result<Usage> {
         self.layer_usage(chain)
+    }
+
+    /// Whether each layer has a file system of its own: what is free in it then tells nothing of the node's disk.
+    fn has_own_disks(&self) -> bool {
+        false
     }
 
     /// Whether [`Snapshotter::remote_layer`] is worth asking.
@@ -164,19 +173,7 @@ pub trait Snapshotter: Send + Sync + 'static {
 
     /// Space that all layers and all writable layers take.
     fn space(&self) -> Result<Space> {
-        let mut space = Space::default();
-        let add = |sum: &mut Usage, one: Usage| {
-            sum.bytes += one.bytes;
-            sum.inodes += one.inodes;
-        };
-        // What is removed meanwhile takes no space.
-        for layer in self.layers()? {
-            add(&mut space.layers, self.layer_usage(&layer).unwrap_or_default());
-        }
-        for container in self.containers()? {
-            add(&mut space.containers, self.usage(&container).unwrap_or_default());
-        }
-        Ok(space)
+        sum(self)
     }
 
     /// Looks whether a committed layer is what its archive makes of it: `draft` is the same archive unpacked again,
@@ -191,9 +188,15 @@ pub trait Snapshotter: Send + Sync + 'static {
         Err(no_repair(self.name()))
     }
 
+    /// One number for all that a committed layer is, every byte included; `None` where that cannot be looked at.
+    /// `from_disk`: what the kernel has of it in memory is not believed, as far as it can be dropped.
+    fn fingerprint_layer(&self, _chain: &ChainId, _from_disk: bool) -> Result<Option<[u8; 32]>> {
+        Ok(None)
+    }
+
     /// As [`Snapshotter::commit_layer`], where the layer that is there is damaged: it is exchanged in one step, and
-    /// kept beside for the containers whose mounts still show it. `users` says who may have one; it is asked again after the
-    /// exchange, for a mount that is made until then shows the old one.
+    /// kept beside for the containers whose mounts still show it. `users` says who may have one; it is asked after the exchange,
+    /// for a mount that is made until then shows the old one.
     fn replace_layer(
         &self,
         _draft: LayerDraft,
@@ -205,8 +208,10 @@ pub trait Snapshotter: Send + Sync + 'static {
         Err(no_repair(self.name()))
     }
 
-    /// The layers that were replaced and are still there, each with the containers that it is kept for.
-    fn replaced(&self) -> Result<Vec<(String, Vec<String>)>> {
+    /// The layers that were replaced and are still there, each with the containers that it is kept for. Where the process
+    /// that replaced one did not come to say that, these are the ones that hold the layer now, by `holders`. Not to be
+    /// called before containers of an earlier process have said what they hold, nor while a layer is replaced.
+    fn replaced(&self, _holders: &dyn Fn(&ChainId) -> Vec<String>) -> Result<Vec<(String, Vec<String>)>> {
         Ok(Vec::new())
     }
 
@@ -214,6 +219,23 @@ pub trait Snapshotter: Send + Sync + 'static {
     fn remove_replaced(&self, _name: &str) -> Result<()> {
         Ok(())
     }
+}
+
+/// What is known of each layer and each container, added up.
+fn sum(all: &(impl Snapshotter + ?Sized)) -> Result<Space> {
+    let mut space = Space::default();
+    let add = |sum: &mut Usage, one: Usage| {
+        sum.bytes += one.bytes;
+        sum.inodes += one.inodes;
+    };
+    // What is removed meanwhile takes no space.
+    for layer in all.layers()? {
+        add(&mut space.layers, all.layer_usage(&layer).unwrap_or_default());
+    }
+    for container in all.containers()? {
+        add(&mut space.containers, all.usage(&container).unwrap_or_default());
+    }
+    Ok(space)
 }
 
 fn no_repair(name: &str) -> Error {

@@ -4,14 +4,14 @@
 //! is opened, to see that overlays work here; that mount is detached and never in a mount table.
 
 use crate::layout::{LayerDraft, Layout, ROOT_MODE, failed, make_dir, missing_layer};
+use crate::local::Local;
 use crate::usage::Usage;
 use crate::writable::Writables;
-use crate::{ChainId, Snapshotter, Space, Writable, text};
+use crate::{ChainId, Writable, text, view};
 use container::plan::{Layer, RootSource};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use types::{Error, ErrorKind, Result};
@@ -38,15 +38,6 @@ impl Overlayfs {
         let layout = Layout::open(root, NAME)?;
         check(&layout)?;
         Ok(Self { writables: Writables::new(Arc::clone(&layout)), layout })
-    }
-
-    /// Answers what the archive left open, from the layers below.
-    fn settle(&self, draft: &LayerDraft, parents: &[ChainId], unpacked: &layers::Unpacked) -> Result<()> {
-        if unpacked.pending == layers::Pending::default() {
-            return Ok(());
-        }
-        let lower = parents.iter().map(|parent| self.layout.open_layer(parent));
-        layers::settle(draft.dir.as_fd(), &lower.collect::<Result<Vec<OwnedFd>>>()?, &unpacked.pending)
     }
 
     /// The lower directories for a container: existing, and cut below a layer whose root hides all others
@@ -120,132 +111,33 @@ pub(crate) fn check(layout: &Arc<Layout>) -> Result<()> {
     })
 }
 
-impl Snapshotter for Overlayfs {
-    fn name(&self) -> &'static str {
-        NAME
+impl Local for Overlayfs {
+    const NAME: &'static str = NAME;
+    const OVERLAY: bool = true;
+    const UNSYNCED: bool = true;
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
     }
 
-    fn whiteouts(&self) -> layers::WhiteoutMode {
-        layers::WhiteoutMode::Overlay
+    fn begin(&self, name: &str, _below: Option<&ChainId>) -> Result<LayerDraft> {
+        self.layout.draft(name)
     }
 
-    fn parallel(&self) -> bool {
-        true
-    }
-
-    fn has_layer(&self, chain: &ChainId) -> bool {
-        self.layout.has_layer(chain)
-    }
-
-    fn begin_layer(&self, chain: &ChainId, _parent: Option<&ChainId>) -> Result<LayerDraft> {
-        self.layout.draft(chain.hex())
-    }
-
-    fn commit_layer(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-    ) -> Result<()> {
-        if self.has_layer(chain) {
-            return Ok(());
-        }
-        self.settle(&draft, parents, unpacked)?;
-        self.layout.place_layer(draft, chain, &unpacked.diff_id)
-    }
-
-    fn commit_layer_unsynced(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-    ) -> Result<()> {
-        if self.has_layer(chain) {
-            return Ok(());
-        }
-        self.settle(&draft, parents, unpacked)?;
-        self.layout.place_layer_unsynced(draft, chain, &unpacked.diff_id)
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.layout.sync()
-    }
-
-    fn remove_layer(&self, chain: &ChainId) -> Result<()> {
-        self.layout.remove_layer(chain)
-    }
-
-    fn layers(&self) -> Result<Vec<ChainId>> {
-        self.layout.layers()
-    }
-
-    fn prepare_with(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
+    fn root(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
         self.writables.root(id, self.lower(layers)?, writable)
     }
 
-    fn view(&self, layers: &[ChainId]) -> Result<RootSource> {
-        self.writables.view(self.lower(layers)?)
+    fn shown(&self, layers: &[ChainId]) -> Result<RootSource> {
+        view::of(&self.layout, self.lower(layers)?)
     }
 
-    fn remove(&self, id: &str) -> Result<()> {
+    fn drop_container(&self, id: &str) -> Result<()> {
         self.writables.remove(id)
     }
 
-    fn containers(&self) -> Result<Vec<String>> {
-        self.layout.containers()
-    }
-
-    fn usage(&self, id: &str) -> Result<Usage> {
+    fn container_usage(&self, id: &str) -> Result<Usage> {
         self.writables.usage(id)
-    }
-
-    fn layer_usage(&self, chain: &ChainId) -> Result<Usage> {
-        self.layout.layer_usage(chain)
-    }
-
-    fn measure_layer(&self, chain: &ChainId) -> Result<Usage> {
-        crate::usage::measure(self.layout.open_layer(chain)?.as_fd())
-    }
-
-    fn sweep(&self) -> Result<()> {
-        self.layout.sweep()
-    }
-
-    fn space(&self) -> Result<Space> {
-        self.layout.space()
-    }
-
-    fn verify_layer(
-        &self,
-        draft: &LayerDraft,
-        chain: &ChainId,
-        parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-    ) -> Result<Option<String>> {
-        self.settle(draft, parents, unpacked)?;
-        crate::compare::difference(self.layout.open_layer(chain)?.as_fd(), draft.dir.as_fd())
-    }
-
-    fn replace_layer(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-        users: &dyn Fn() -> Vec<String>,
-    ) -> Result<()> {
-        self.settle(&draft, parents, unpacked)?;
-        self.layout.replace_layer(draft, chain, &unpacked.diff_id, users)
-    }
-
-    fn replaced(&self) -> Result<Vec<(String, Vec<String>)>> {
-        self.layout.replaced()
-    }
-
-    fn remove_replaced(&self, name: &str) -> Result<()> {
-        self.layout.remove_replaced(name)
     }
 }
 

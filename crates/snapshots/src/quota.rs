@@ -20,6 +20,11 @@ pub const WORK: &str = "work";
 /// Less is of no use: the journal-less ext4 of the smallest size takes as much for itself.
 const LEAST: u64 = 1 << 20;
 
+/// A file with content takes a block, which is 4096 bytes nearly everywhere: only who makes files without any, or names
+/// and no files, meets the bound of inodes first. Without one a container could take all inodes of the node's disk in a
+/// few bytes. Others leave that to who sets it by hand (`overlay.inodes` of containers-storage.conf(5)).
+const BYTES_PER_INODE: u64 = 4096;
+
 /// Projects of ours count from here; lower numbers are what people give by hand (projects(5)).
 const FIRST_PROJECT: u32 = 0x4000_0000;
 
@@ -49,7 +54,7 @@ pub fn find(layout: &Arc<Layout>) -> Result<Quota> {
             ));
         }
         project(&[&draft.dir], number, LEAST)?;
-        sys::quota::set_project_limit(draft.dir.as_fd(), number, 0)
+        sys::quota::set_project_limit(draft.dir.as_fd(), number, 0, 0)
     });
     match tried {
         Ok(()) => Ok(Quota::Project(next)),
@@ -84,7 +89,7 @@ pub fn release(layer: &Path) {
     // Failing leaves a number that is passed over.
     match sys::quota::project(dir.as_fd()) {
         Ok(number) if number >= FIRST_PROJECT => {
-            let _ = sys::quota::set_project_limit(dir.as_fd(), number, 0);
+            let _ = sys::quota::set_project_limit(dir.as_fd(), number, 0, 0);
         }
         _ => {}
     }
@@ -94,7 +99,7 @@ pub fn release(layer: &Path) {
 fn project(dirs: &[&OwnedFd], number: u32, bytes: u64) -> std::io::Result<()> {
     let first = dirs.first().ok_or_else(|| std::io::Error::from(Errno::INVAL))?;
     // The bound is there before anything counts.
-    sys::quota::set_project_limit(first.as_fd(), number, bytes)?;
+    sys::quota::set_project_limit(first.as_fd(), number, bytes, bytes / BYTES_PER_INODE)?;
     dirs.iter().try_for_each(|dir| sys::quota::set_project(dir.as_fd(), number))
 }
 

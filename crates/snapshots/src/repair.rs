@@ -3,7 +3,7 @@
 //! A damaged layer is never written to: a whole one is put in its place, and the old one stays beside, under
 //! `replaced`, for as long as a container runs on it. It never decides which containers those are.
 
-use crate::layout::{Draft, LayerDraft, Layout, failed, names, open_dir, sha256};
+use crate::layout::{Draft, Layout, chain_of, failed, names, open_dir};
 use crate::usage::{Usage, measure};
 use crate::{ChainId, Space};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -12,30 +12,24 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use types::{Error, ErrorKind, Result};
 
-/// What says which containers a replaced layer is kept for.
+/// What says which containers a replaced layer is kept for: one in a line, or that nobody has said it yet.
 const USERS: &str = ".users";
+/// The list is open: the number of the inode that is being replaced follows. No container's id has a space.
+const OPEN: &str = "open ";
 /// Container ids are 64 bytes; a node has some hundred containers.
 const USERS_MAX: u64 = 1 << 20;
 
-impl Layout {
-    /// Puts a draft where a damaged layer is; the damaged one is kept for `users`, asked until nobody can mount it any
-    /// more. Where none is there any more, it is an ordinary placing.
-    pub fn replace_layer(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        diff_id: &types::Digest,
-        users: &dyn Fn() -> Vec<String>,
-    ) -> Result<()> {
-        sha256(chain)?;
-        if !self.has_layer(chain) {
-            return self.place_layer(draft, chain, diff_id);
-        }
-        let (name, home) = self.make_durable(draft, diff_id)?;
-        self.exchange(&name, home, chain, users)
-    }
+/// Whom a replaced layer is kept for.
+enum Users {
+    /// Whoever holds the layer, if the folder is the one with this inode; else nobody, for it is the one that was to take
+    /// its place.
+    Open(u64),
+    These(Vec<String>),
+}
 
-    /// Puts what is durable where a damaged layer is.
+impl Layout {
+    /// Puts what is durable where a damaged layer is; the damaged one is kept for `users`, asked until nobody can mount
+    /// it any more.
     pub(crate) fn exchange(
         &self,
         name: &str,
@@ -46,10 +40,12 @@ impl Layout {
         let beside = self.unique(chain.hex());
         let path = self.path().join("replaced").join(&beside);
         let wrap = |error| failed("replace the layer", &path, error);
-        // Who needs the old one is written before it is one: whatever is in `replaced` may be removed once they
-        // are gone, the new layer too, as long as it has not been exchanged.
-        let before = users();
-        self.write_users(&beside, OFlags::CREATE | OFlags::EXCL, &before)?;
+        // That somebody may need the old one is on the disk before it is one. Who does is only known when nobody can mount
+        // it any more; a process that ends before it has written that leaves the list open, which keeps the layer for all
+        // who hold it then, and they are among those.
+        let old =
+            rustix::fs::statat(&self.layers, chain.hex(), AtFlags::SYMLINK_NOFOLLOW).map_err(wrap)?.st_ino;
+        self.write_users(&beside, &format!("{OPEN}{old}"))?;
         rustix::fs::renameat(&self.ingest, name, &self.replaced, &beside).map_err(wrap)?;
         home.placed();
         rustix::fs::renameat_with(&self.replaced, &beside, &self.layers, chain.hex(), RenameFlags::EXCHANGE)
@@ -59,59 +55,107 @@ impl Layout {
         }
         // Whoever mounted the old one did so before the exchange, and had taken hold of it by then.
         let now = users();
-        let since: Vec<String> = now.iter().filter(|user| !before.contains(user)).cloned().collect();
-        if !since.is_empty() {
-            self.write_users(&beside, OFlags::APPEND, &since)?;
-        }
         if now.is_empty() {
             // Failing is no harm: it is found in `replaced` later.
             if let Err(error) = self.remove_replaced(&beside) {
                 tracing::warn!(error = error.chain(), "a replaced layer is removed later");
             }
+        } else {
+            self.close_users(&beside, &now);
         }
         Ok(())
     }
 
-    /// Writes the list, or adds to it. A line that is cut off is no container's name, and keeps nothing.
-    fn write_users(&self, name: &str, how: OFlags, users: &[String]) -> Result<()> {
+    /// Writes the list as a whole, in place of what it was.
+    fn write_users(&self, name: &str, text: &str) -> Result<()> {
         let file = format!("{name}{USERS}");
+        let draft = self.unique("users");
         let wrap = |error| failed("write", self.path().join("replaced").join(&file), error);
-        let flags = OFlags::WRONLY | how | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = rustix::fs::openat(&self.replaced, &file, flags, Mode::RUSR | Mode::WUSR).map_err(wrap)?;
-        layers::copy::write_all(&open, (users.join("\n") + "\n").as_bytes()).map_err(wrap)?;
-        rustix::fs::fsync(&open).map_err(wrap)?;
-        rustix::fs::fsync(&self.replaced).map_err(wrap)
+        let write = || -> rustix::io::Result<()> {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let open = rustix::fs::openat(&self.ingest, &draft, flags, Mode::RUSR | Mode::WUSR)?;
+            layers::copy::write_all(&open, format!("{text}\n").as_bytes())?;
+            rustix::fs::fsync(&open)?;
+            rustix::fs::renameat(&self.ingest, &draft, &self.replaced, &file)?;
+            rustix::fs::fsync(&self.replaced)
+        };
+        write().map_err(|error| {
+            // What stays of it is swept at the next start.
+            let _ = rustix::fs::unlinkat(&self.ingest, &draft, AtFlags::empty());
+            wrap(error)
+        })
     }
 
-    /// Replaced layers that are still there, each with the containers that it is kept for.
-    pub fn replaced(&self) -> Result<Vec<(String, Vec<String>)>> {
+    /// Says for good whom a replaced layer is kept for. Failing is no harm: the list stays open.
+    fn close_users(&self, name: &str, users: &[String]) {
+        if let Err(error) = self.write_users(name, &users.join("\n")) {
+            tracing::warn!(
+                error = error.chain(),
+                "a replaced layer may be kept for longer than it is needed"
+            );
+        }
+    }
+
+    /// Replaced layers that are still there, each with the containers that it is kept for. `holders` says who holds a
+    /// layer, for those whose replacing did not come to its end. Not to be called while a layer is replaced.
+    pub fn replaced(&self, holders: &dyn Fn(&ChainId) -> Vec<String>) -> Result<Vec<(String, Vec<String>)>> {
         let all = names(&self.replaced, &self.path().join("replaced"))?;
         let mut found = Vec::new();
         for name in all {
             // A list without a layer is what a removal left that did not end.
             let name = name.strip_suffix(USERS).unwrap_or(&name).to_owned();
             if !found.iter().any(|(known, _)| *known == name) {
-                let users = self.read_users(&name)?;
+                let users = match self.read_users(&name)? {
+                    Users::These(users) => users,
+                    Users::Open(old) => self.holders_of(&name, old, holders)?,
+                };
                 found.push((name, users));
             }
         }
         Ok(found)
     }
 
-    fn read_users(&self, name: &str) -> Result<Vec<String>> {
+    /// Whom a layer is kept for whose list is open.
+    fn holders_of(
+        &self,
+        name: &str,
+        old: u64,
+        holders: &dyn Fn(&ChainId) -> Vec<String>,
+    ) -> Result<Vec<String>> {
+        match rustix::fs::statat(&self.replaced, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if stat.st_ino == old => {}
+            // It ended before the exchange.
+            Ok(_) | Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(error) => return Err(failed("look at", self.path().join("replaced").join(name), error)),
+        }
+        let hex = name.rsplit('-').next().unwrap_or_default();
+        let Some(chain) = chain_of(hex) else { return Ok(Vec::new()) };
+        let users = holders(&chain);
+        if !users.is_empty() {
+            // Containers that come later run on the new one.
+            self.close_users(name, &users);
+        }
+        Ok(users)
+    }
+
+    fn read_users(&self, name: &str) -> Result<Users> {
         let file = format!("{name}{USERS}");
         let path = self.path().join("replaced").join(&file);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = match rustix::fs::openat(&self.replaced, &file, flags, Mode::empty()) {
             Ok(open) => std::fs::File::from(open),
-            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(Errno::NOENT) => return Ok(Users::These(Vec::new())),
             Err(error) => return Err(failed("open", path, error)),
         };
         let mut text = String::new();
         std::io::Read::read_to_string(&mut std::io::Read::take(open, USERS_MAX), &mut text).map_err(|e| {
             Error::with_source(ErrorKind::Internal, format!("cannot read {}", path.display()), e)
         })?;
-        Ok(text.lines().map(str::to_owned).collect())
+        let open = text.strip_prefix(OPEN).and_then(|inode| inode.trim_end().parse().ok());
+        Ok(match open {
+            Some(inode) => Users::Open(inode),
+            None => Users::These(text.lines().map(str::to_owned).collect()),
+        })
     }
 
     /// Removes a replaced layer. What is gone already is no error.
@@ -169,8 +213,7 @@ impl Layout {
                 Err(error) => return Err(failed("open", self.path().join("layers").join(name), error)),
             };
             count(look(&dir)?);
-            let known =
-                ChainId::parse(&format!("sha256:{name}")).ok().and_then(|c| self.layer_usage(&c).ok());
+            let known = chain_of(&name).and_then(|c| self.layer_usage(&c).ok());
             for part in names(&dir, &self.path().join("layers").join(&name))? {
                 match (&known, part.as_str()) {
                     // The tree itself was measured when it was committed, and has not changed since.

@@ -4,7 +4,7 @@
 use crate::layout::{Layout, failed, make_dir};
 use crate::quota::{self, Quota};
 use crate::usage::Usage;
-use crate::{Writable, text};
+use crate::{Writable, text, view};
 use container::plan::{Filesystem, Layer, RootSource};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -42,7 +42,8 @@ impl Writables {
                 directory: String::new(),
                 place: text(&self.layout.container_path(id, "fs"))?,
             };
-            let lower = if lower.is_empty() { self.nothing()? } else { lower };
+            // An overlay needs a lower directory.
+            let lower = if lower.is_empty() { vec![view::nothing(&self.layout)?] } else { lower };
             return Ok(RootSource::Overlay {
                 lower,
                 upper: quota::UPPER.into(),
@@ -53,7 +54,6 @@ impl Writables {
         }
         let upper = text(&self.layout.container_path(id, "fs"))?;
         if lower.is_empty() {
-            // An overlay needs a lower directory.
             return Ok(RootSource::Directory(upper));
         }
         let work = text(&self.layout.container_path(id, "work"))?;
@@ -99,11 +99,6 @@ impl Writables {
         Ok(())
     }
 
-    /// The layers of an image that has none, for an overlay needs one.
-    fn nothing(&self) -> Result<Vec<Layer>> {
-        Ok(vec![Layer::Directory(text(&self.layout.empty_path())?)])
-    }
-
     /// Removes the writable layer and its bound.
     pub fn remove(&self, id: &str) -> Result<()> {
         if self.layout.has_container(id)? {
@@ -123,16 +118,5 @@ impl Writables {
             Err(error) => return Err(failed("look at", image, error)),
         }
         Ok(usage)
-    }
-
-    /// All of `lower` without a writable layer.
-    pub fn view(&self, mut lower: Vec<Layer>) -> Result<RootSource> {
-        if lower.is_empty() {
-            return Err(types::Error::invalid("a view needs a layer"));
-        }
-        // A read-only overlay needs two layers (`ovl_fill_super` in fs/overlayfs/super.c).
-        lower.extend(self.nothing()?);
-        let (upper, work) = (String::new(), String::new());
-        Ok(RootSource::Overlay { lower, upper, work, disk: None, options: Vec::new() })
     }
 }

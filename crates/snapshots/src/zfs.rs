@@ -5,11 +5,12 @@
 //! it is destroyed. Nothing outside of the configured data set is ever named. Data sets have `mountpoint=legacy`: none
 //! is ever in the node's mount table.
 
-use crate::layout::{Draft, LayerDraft, Layout, check_id, failed, missing_layer, open_dir, sha256};
+use crate::layout::{Draft, LayerDraft, Layout, check_id, failed, missing_layer, open_dir};
+use crate::local::{Local, unbounded};
 use crate::record;
 use crate::remove::Remove;
 use crate::usage::{Usage, measure};
-use crate::{ChainId, Snapshotter, Writable, text};
+use crate::{ChainId, Space, Writable, text, view};
 use container::plan::{Filesystem, RootIds, RootSource};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -232,7 +233,6 @@ impl Zfs {
     }
 
     fn layer(&self, chain: &ChainId) -> Result<String> {
-        sha256(chain)?;
         let found = self.dataset(&self.layout.layers, "layers", chain.hex())?;
         found.ok_or_else(|| missing_layer(chain))
     }
@@ -255,9 +255,31 @@ impl Zfs {
         self.tool.make(&dataset, origin.as_deref())?;
         Ok((draft, dataset))
     }
+}
+
+impl Local for Zfs {
+    const NAME: &'static str = NAME;
+    const REPAIRS: bool = false;
+    // A layer that has clones goes after them.
+    const LATER: Option<&'static str> = Some("a data set is in use; it is destroyed later");
+
+    fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    fn begin(&self, name: &str, below: Option<&ChainId>) -> Result<LayerDraft> {
+        let (draft, dataset) = self.draft_of(name, below)?;
+        let dir = tree(dataset, false)?;
+        Ok(LayerDraft { dir, ..draft })
+    }
 
     /// Makes the snapshot of what was unpacked, and writes what is known of it beside it.
-    fn seal(&self, draft: LayerDraft, unpacked: &layers::Unpacked) -> Result<(String, Draft)> {
+    fn seal(
+        &self,
+        draft: LayerDraft,
+        _chain: &ChainId,
+        unpacked: &layers::Unpacked,
+    ) -> Result<(String, Draft)> {
         let top = self.layout.draft_top(&draft)?;
         let LayerDraft { dir, home } = draft;
         let path = home.path();
@@ -273,60 +295,10 @@ impl Zfs {
         self.layout.write_meta(&top, &path, &unpacked.diff_id, usage, None)?;
         Ok((home.name(), home))
     }
-}
 
-impl Snapshotter for Zfs {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn whiteouts(&self) -> layers::WhiteoutMode {
-        layers::WhiteoutMode::Apply
-    }
-
-    fn parallel(&self) -> bool {
-        false
-    }
-
-    fn has_layer(&self, chain: &ChainId) -> bool {
-        self.layout.has_layer(chain)
-    }
-
-    fn begin_layer(&self, chain: &ChainId, parent: Option<&ChainId>) -> Result<LayerDraft> {
-        let (draft, dataset) = self.draft_of(chain.hex(), parent)?;
-        let dir = tree(dataset, false)?;
-        Ok(LayerDraft { dir, ..draft })
-    }
-
-    fn commit_layer(
-        &self,
-        draft: LayerDraft,
-        chain: &ChainId,
-        _parents: &[ChainId],
-        unpacked: &layers::Unpacked,
-    ) -> Result<()> {
-        sha256(chain)?;
-        if self.has_layer(chain) {
-            return Ok(());
-        }
-        let (name, home) = self.seal(draft, unpacked)?;
-        self.layout.put_in_place(&name, home, chain)
-    }
-
-    fn remove_layer(&self, chain: &ChainId) -> Result<()> {
-        later(self.layout.remove_layer(chain))
-    }
-
-    fn layers(&self) -> Result<Vec<ChainId>> {
-        self.layout.layers()
-    }
-
-    fn prepare_with(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
+    fn root(&self, id: &str, layers: &[ChainId], writable: &Writable) -> Result<RootSource> {
         if writable.bytes.is_some() {
-            return Err(Error::new(
-                ErrorKind::Unimplemented,
-                "the snapshotter zfs cannot bound a writable layer; take another, or no writable_quota",
-            ));
+            return Err(unbounded(NAME));
         }
         if !self.layout.has_container(id)? {
             let (draft, _) = self.draft_of(id, layers.first())?;
@@ -337,43 +309,24 @@ impl Snapshotter for Zfs {
         Ok(RootSource::Filesystem(Filesystem { place, ..source }))
     }
 
-    fn view(&self, layers: &[ChainId]) -> Result<RootSource> {
-        let chain = layers.first().ok_or_else(|| Error::invalid("a view needs a layer"))?;
+    fn shown(&self, layers: &[ChainId]) -> Result<RootSource> {
+        let chain = view::topmost(layers)?;
         let source = filesystem(format!("{}@{SNAPSHOT}", self.layer(chain)?), true);
         let place = text(&self.layout.layer_path(chain))?;
         Ok(RootSource::Filesystem(Filesystem { place, ..source }))
     }
 
-    fn remove(&self, id: &str) -> Result<()> {
-        later(self.layout.remove_container(id))
-    }
-
-    fn containers(&self) -> Result<Vec<String>> {
-        self.layout.containers()
-    }
-
     /// Its own bytes; files are not counted.
-    fn usage(&self, id: &str) -> Result<Usage> {
+    fn container_usage(&self, id: &str) -> Result<Usage> {
         Ok(Usage { bytes: self.tool.used(&self.container(id)?)?, inodes: 0 })
     }
 
-    fn layer_usage(&self, chain: &ChainId) -> Result<Usage> {
+    fn measured(&self, chain: &ChainId) -> Result<Usage> {
         self.layout.layer_usage(chain)
     }
 
-    fn sweep(&self) -> Result<()> {
-        self.layout.sweep()
-    }
-}
-
-/// Removes what is out of use. A layer that has clones is destroyed by a later sweep, after them.
-fn later(removed: Result<()>) -> Result<()> {
-    match removed {
-        Err(error) if crate::is_busy(&error) => {
-            tracing::info!(error = error.chain(), "a data set is in use; it is destroyed later");
-            Ok(())
-        }
-        other => other,
+    fn space_taken(&self) -> Result<Space> {
+        crate::sum(self)
     }
 }
 

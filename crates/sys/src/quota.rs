@@ -13,8 +13,8 @@ const PROJINHERIT: u32 = 0x200;
 const SET_QUOTA: u32 = 0x80_0008 << 8 | 2;
 /// `Q_GETQUOTA` for `PRJQUOTA`.
 const GET_QUOTA: u32 = 0x80_0007 << 8 | 2;
-/// `QIF_BLIMITS`.
-const BLIMITS: u32 = 1;
+/// `QIF_LIMITS`: those of blocks and those of inodes.
+const LIMITS: u32 = 1 | 4;
 /// `QIF_DQBLKSIZE`: limits count in these.
 const BLOCK: u64 = 1024;
 
@@ -107,13 +107,14 @@ pub fn set_project(dir: BorrowedFd<'_>, project: u32) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The most bytes that a project may take on the file system of `file`; 0 takes the bound away (quotactl_fd(2), Linux
-/// 5.14).
+/// The most bytes and the most inodes that a project may take on the file system of `file`; 0 takes that bound away
+/// (quotactl_fd(2), Linux 5.14).
 ///
 /// # Errors
 /// `ENOSYS` before that, `ESRCH` where projects are not counted.
-pub fn set_project_limit(file: BorrowedFd<'_>, project: u32, bytes: u64) -> io::Result<()> {
-    let limits = Limits { block_hard: bytes.div_ceil(BLOCK), valid: BLIMITS, ..Limits::default() };
+pub fn set_project_limit(file: BorrowedFd<'_>, project: u32, bytes: u64, inodes: u64) -> io::Result<()> {
+    let (block_hard, inode_hard) = (bytes.div_ceil(BLOCK), inodes);
+    let limits = Limits { block_hard, inode_hard, valid: LIMITS, ..Limits::default() };
     // SAFETY: the kernel reads one if_dqblk, which lives for the call.
     let done = unsafe {
         libc::syscall(
@@ -141,7 +142,8 @@ pub fn is_unused(file: BorrowedFd<'_>, project: u32) -> io::Result<bool> {
         )
     };
     if done == 0 {
-        return Ok(limits.space == 0 && limits.inodes == 0 && limits.block_hard == 0);
+        let bounded = limits.block_hard != 0 || limits.inode_hard != 0;
+        return Ok(limits.space == 0 && limits.inodes == 0 && !bounded);
     }
     match io::Error::last_os_error() {
         // xfs has no record of it.

@@ -175,3 +175,36 @@ fn the_umask_and_set_gid_parents_change_nothing() {
         assert_eq!((node.mode, node.gid), (mode, 0), "{path}");
     }
 }
+
+#[test]
+fn what_an_archive_occupies_is_what_its_tree_occupies_or_is_not_said() {
+    let long = "a/".repeat(100);
+    let whole = || {
+        Builder::default()
+            .dir("./", 0o755)
+            .dir("bin/", 0o755)
+            .file("bin/large", &[7; 300_000])
+            .hardlink("bin/larger", "bin/large")
+            .symlink("bin/short", "large")
+            .symlink("bin/long", &long)
+            .device(b'3', "bin/null", 1, 3)
+            .dir("empty/", 0o700)
+            .dir("bin/", 0o700)
+    };
+    let sandbox = Sandbox::new();
+    let unpacked = sandbox.unpack(&whole().end()).expect("unpack");
+    let mut blocks = sandbox.root().metadata().expect("root").blocks();
+    for name in ["bin", "bin/large", "bin/short", "bin/long", "bin/null", "empty"] {
+        blocks += sandbox.root().join(name).symlink_metadata().expect(name).blocks();
+    }
+    assert_eq!(unpacked.allocated, Some(blocks * 512));
+    assert!(blocks * 512 >= 300_000);
+    for (what, archive) in [
+        ("replaced", whole().file("bin/large", b"x")),
+        ("implied", whole().file("other/small", b"x")),
+        ("whiteout", whole().file("bin/.wh.old", b"")),
+        ("link to what is below", whole().hardlink("bin/there", "usr/there")),
+    ] {
+        assert_eq!(Sandbox::new().unpack(&archive.end()).expect(what).allocated, None, "{what}");
+    }
+}

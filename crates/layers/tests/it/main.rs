@@ -14,6 +14,8 @@ mod format;
 mod fuzz;
 mod golden;
 mod hostile;
+mod look;
+mod oddities;
 mod oracle;
 mod peers;
 mod sandbox;

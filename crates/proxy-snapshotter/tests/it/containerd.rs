@@ -2,6 +2,7 @@
 
 use crate::builder::Builder;
 use crate::{View, commit, fresh, until};
+use container::plan::RootSource;
 use proxy_snapshotter::{Proxy, ProxyConfig};
 use snapshots::Snapshotter;
 use std::os::unix::net::UnixStream;
@@ -108,7 +109,13 @@ fn layers_and_containers_are_kept_by_another_process() {
         assert_eq!(b.read("d/changed"), "2", "containers do not see each other");
         let view = View::new(&proxy.view(&chain).expect("view"));
         assert_eq!(view.read("d/changed"), "2");
-        proxy.view(&chain).expect("again");
+        for layers in [&chain[..], &chain[1..]] {
+            // A bare directory could be made writable by whoever may change mounts.
+            let again = proxy.view(layers).expect("again");
+            assert!(matches!(again, RootSource::Overlay { ref upper, .. } if upper.is_empty()), "{again:?}");
+            let error = std::fs::write(View::new(&again).path("d/changed"), "3").expect_err("read-only");
+            assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        }
         let mut containers = proxy.containers().expect("containers");
         containers.sort();
         assert_eq!(containers, ["a", "b"]);
@@ -128,6 +135,24 @@ fn layers_and_containers_are_kept_by_another_process() {
             proxy.layers().expect("layers").is_empty() && proxy.containers().expect("containers").is_empty()
         );
     }
+}
+
+#[test]
+fn layers_are_listed_so_that_all_can_be_removed_one_after_the_other() {
+    let Some(containerd) = Containerd::start() else { return };
+    let proxy = containerd.open("overlayfs");
+    let mut chain = Vec::new();
+    for _ in 0..8 {
+        let below = chain.clone();
+        chain.insert(0, commit(&proxy, &below, Builder::default().file("f", b"1")));
+    }
+    let other = commit(&proxy, &chain[6..], upper());
+    let listed = proxy.layers().expect("layers");
+    assert!(listed.len() == 9 && listed.contains(&other), "{listed:?}");
+    for layer in &listed {
+        proxy.remove_layer(layer).expect("nothing stands on it any more");
+    }
+    assert!(proxy.layers().expect("layers").is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #[allow(dead_code)]
 mod builder;
 mod containerd;
+mod lazy_server;
 mod liar;
 mod stargz;
 

@@ -257,17 +257,33 @@ impl Pool {
         }
     }
 
+    /// A device with its table, by its name. One that never got a table is taken away: a device is made first and given
+    /// its table then, so a kill in between leaves it without, in which state it holds nothing.
+    fn whole(&self, name: &str) -> std::io::Result<Option<(sys::dm::Device, Target)>> {
+        let Some(there) = self.control.device(name)? else { return Ok(None) };
+        match self.control.target(name, Text::Table) {
+            Ok(Some(table)) => Ok(Some((there, table))),
+            Ok(None) => self.control.remove(name).map(|()| None),
+            Err(error) if errno(&error) == Some(Errno::NXIO) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a device out of the device-mapper that a kill left without a table. What has one stays.
+    pub fn sweep(&self, device: &Device) -> std::io::Result<()> {
+        let _one = lock(&self.active);
+        self.whole(&device.name).map(drop)
+    }
+
     /// Has the device active. Its path, which stays until [`Pool::deactivate`].
     pub fn activate(&self, device: &Device, read_only: bool) -> Result<String> {
         let name = &device.name;
         let wrap = |error| self.explain(format!("cannot activate the thin device {name}"), error);
         let _one = lock(&self.active);
-        let minor = match self.control.device(name).map_err(wrap)? {
-            Some(there) => {
-                let table = self.control.target(name, Text::Table).map_err(wrap)?;
-                let ours = table.is_some_and(|table| {
-                    table.kind == "thin" && table.text.split(' ').nth(1) == Some(&device.id.to_string())
-                });
+        let minor = match self.whole(name).map_err(wrap)? {
+            Some((there, table)) => {
+                let id = device.id.to_string();
+                let ours = table.kind == "thin" && table.text.split(' ').nth(1) == Some(id.as_str());
                 if !ours {
                     return Err(Error::precondition(format!(
                         "the device-mapper has another device of the name {name}; remove it, or choose another prefix"

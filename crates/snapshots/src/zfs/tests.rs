@@ -2,6 +2,7 @@
 //! and answers as the test says. No real ZFS is met here.
 
 use super::*;
+use crate::Snapshotter;
 use std::os::unix::fs::PermissionsExt;
 
 struct Fake {

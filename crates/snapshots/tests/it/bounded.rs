@@ -155,6 +155,38 @@ fn with_project_quota_the_directory_is_bounded() {
 }
 
 #[test]
+fn with_project_quota_a_file_in_4_kib_is_the_bound_also_of_files_without_content() {
+    with_disk(&["-O", "quota,project", "-E", "quotatype=prjquota"], "loop,prjquota", |place| {
+        let case = Case::within("overlayfs", place);
+        let chain = case.stack([Builder::default().dir("d", 0o755)]);
+        let source = case.snapshotter.prepare_with("c", &chain, &bounded_inside(2 * MIB)).expect("prepare");
+        let view = View::new(&source);
+        let make = |from: usize| {
+            (from..10_000)
+                .find_map(|n| std::fs::File::create(view.path(&format!("d/{n}"))).err().map(|e| (n, e)))
+        };
+        let (made, error) = make(0).expect("files without content take nothing of the bound");
+        assert!(is_full(&error), "{error}");
+        // The layer's own folders count, too.
+        assert!((490..=512).contains(&made), "{made} files in 2 MiB");
+        assert_eq!(rustix::fs::statvfs(view.path("")).expect("statvfs").f_files, 512);
+        for n in 0..10 {
+            std::fs::remove_file(view.path(&format!("d/{n}"))).expect("remove");
+        }
+        let (again, _) = make(made).expect("full again");
+        assert_eq!(again - made, 10, "what is removed is free again");
+        let other =
+            case.snapshotter.prepare_with("other", &chain, &bounded_inside(2 * MIB)).expect("prepare");
+        View::new(&other).write("d/mine", "fits");
+        // Who has no bound has none of files.
+        drop(view);
+        case.snapshotter.remove("c").expect("remove");
+        let unbounded = case.view("free", &chain);
+        (0..600).for_each(|n| unbounded.write(&format!("d/{n}"), ""));
+    });
+}
+
+#[test]
 fn images_are_sealed_where_the_disk_can_and_a_changed_one_is_not_mounted() {
     with_disk(&["-b", "4096", "-O", "verity"], "loop", |place| {
         let case = Case::within("erofs", place);

@@ -14,5 +14,7 @@ mod killed;
 mod mapped;
 mod overlayfs;
 mod pool;
+mod replaced;
 mod subvolumes;
 mod thin;
+mod views;

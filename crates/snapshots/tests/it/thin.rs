@@ -2,15 +2,112 @@
 
 use crate::builder::Builder;
 use crate::case::{Case, Top, View, fresh};
+use crate::killed::{done, has_strace, kill_at, of_child};
 use crate::pool::{BASE, ThinPool, config};
-use snapshots::{DevmapperConfig, Writable};
+use snapshots::{ChainId, DevmapperConfig, Writable};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use sys::dm::{Control, Text};
 use types::ErrorKind;
 
 fn device(name: &str) -> String {
     let target = std::fs::read_link(Path::new("/dev/mapper").join(name)).expect("a link");
     target.file_name().expect("a name").to_string_lossy().into_owned()
+}
+
+/// The name and the number of a layer's device.
+fn device_of(case: &Case, chain: &ChainId) -> (String, u64) {
+    let record = case.path("layers").join(chain.hex()).join("device.json");
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(record).expect("device.json")).expect("json");
+    (json["name"].as_str().expect("a name").to_owned(), json["id"].as_u64().expect("a number"))
+}
+
+/// Takes a device away once nobody uses it any more.
+fn take_away(control: &Control, name: &str) {
+    let gone = (0..500).any(|_| {
+        let removed = control.remove(name).is_ok();
+        if !removed {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        removed
+    });
+    assert!(gone, "{name} is in use");
+}
+
+/// It has its name, and no table that counts.
+fn is_unfinished(control: &Control, name: &str) -> bool {
+    control.device(name).expect("status").is_some()
+        && control.target(name, Text::Table).expect("table").is_none()
+}
+
+#[test]
+fn a_device_that_never_got_its_table_is_completed_when_it_is_used_and_swept_at_the_next_start() {
+    let Some(mut case) = Case::open("devmapper") else { return };
+    if Command::new("dmsetup").arg("version").output().is_err() {
+        println!("SKIPPED: there is no dmsetup here, which makes a device without a table");
+        return;
+    }
+    let dmsetup = |arguments: &[&str]| {
+        let output = Command::new("dmsetup").args(arguments).output().expect("dmsetup");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let control = Control::open().expect("control");
+    let chain = case.stack([Builder::default().file("f", b"1")]);
+    let (name, id) = device_of(&case, &chain[0]);
+    let pool =
+        control.device(&case.top.pool.as_ref().expect("a pool").name).expect("status").expect("a pool");
+    let table = format!("0 {} thin {}:{} {id}", BASE / 512, pool.major, pool.minor);
+    // A device is made, gets its table, and is resumed, each by a call of its own.
+    for loaded in [false, true] {
+        let forge = || {
+            dmsetup(&["create", &name, "--notable", "--noudevsync"]);
+            if loaded {
+                dmsetup(&["load", &name, "--table", &table]);
+            }
+            assert!(is_unfinished(&control, &name));
+        };
+        forge();
+        let view = View::new(&case.snapshotter.view(&chain).expect("view"));
+        assert_eq!(view.read("f"), "1");
+        drop(view);
+        take_away(&control, &name);
+        forge();
+        case = case.reopen();
+        assert_eq!(control.device(&name).expect("status"), None);
+        assert_eq!(View::new(&case.snapshotter.view(&chain).expect("view")).read("f"), "1");
+        take_away(&control, &name);
+    }
+    case.snapshotter.remove_layer(&chain[0]).expect("remove");
+}
+
+/// What the process does that is killed.
+#[test]
+fn child() {
+    let Some(case) = of_child() else { return };
+    let chain = case.snapshotter.layers().expect("layers");
+    case.snapshotter.view(&chain).expect("view");
+    done(&case);
+}
+
+#[test]
+fn killed_at_any_call_that_makes_a_device_active_the_next_process_has_it() {
+    let Some(case) = Case::open("devmapper").filter(|_| has_strace()) else { return };
+    let control = Control::open().expect("control");
+    let chain = case.stack([Builder::default().file("f", b"1")]);
+    let (name, _) = device_of(&case, &chain[0]);
+    let (mut unfinished, mut count) = (0, 1);
+    while kill_at("thin::child", case.name, case.top.path(), "ioctl", count) {
+        unfinished += u32::from(is_unfinished(&control, &name));
+        let other = Case::within(case.name, case.top.path());
+        assert!(!is_unfinished(&control, &name), "after call {count}");
+        assert_eq!(View::new(&other.snapshotter.view(&chain).expect("view")).read("f"), "1");
+        take_away(&control, &name);
+        count += 1;
+    }
+    assert_eq!(unfinished, 2, "kills between its making, its table and its being resumed");
 }
 
 #[test]
