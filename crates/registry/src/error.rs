@@ -1,6 +1,7 @@
 //! What can go wrong with a registry, in words for the user: what was asked of whom, and what the
 //! registry itself said. Never a credential, never a query string (they carry signatures).
 
+use crate::led::Refused;
 use http::{Method, StatusCode};
 use std::time::Duration;
 use types::{Digest, Error, ErrorKind};
@@ -101,6 +102,19 @@ impl RegistryError {
     /// same host is no use: it would not end.
     pub fn is_stalled(&self) -> bool {
         matches!(self, Self::Timeout { .. } | Self::Stalled { .. })
+    }
+
+    /// Whether the registry led to where nothing is asked for it. Asking again changes nothing.
+    pub(crate) fn led_astray(&self) -> bool {
+        let Self::Connect { cause, .. } = self else { return false };
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(cause);
+        while let Some(error) = next {
+            if error.is::<Refused>() {
+                return true;
+            }
+            next = error.source();
+        }
+        false
     }
 
     /// Whether the host as such is of no use, so that the rest of the pull need not ask it again.

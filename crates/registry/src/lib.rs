@@ -12,6 +12,7 @@ mod exchange;
 mod fetch;
 mod hosts;
 mod identity;
+mod led;
 mod list;
 mod payload;
 mod proxy;

@@ -139,6 +139,7 @@ impl Session {
                 RegistryError::Status { status, .. } if matches!(status.as_u16(), 404 | 416) => {
                     Duration::ZERO
                 }
+                RegistryError::Connect { .. } if error.led_astray() => return Err(error),
                 RegistryError::Connect { .. } | RegistryError::Body { .. } => retry::backoff(stalls),
                 _ => return Err(error),
             };

@@ -5,6 +5,7 @@ use crate::auth::{Auth, Credential};
 use crate::challenge::{Access, Challenge};
 use crate::error::RegistryError;
 use crate::hosts::{self, Endpoint};
+use crate::led::Led;
 use crate::registries_conf::Source;
 use crate::token::Granted;
 use crate::transport::{Client, Transport};
@@ -84,12 +85,14 @@ impl HostState {
 
 impl Host {
     fn new(transport: &Transport, endpoint: Endpoint, source: &Source, trusted: bool) -> Host {
-        let client = transport.client(&endpoint.tls, endpoint.dial_timeout);
+        let client = transport.client(&endpoint.tls, endpoint.dial_timeout, Led::No);
+        let here = hosts::is_loopback(endpoint.authority.host());
+        let led = if here { Led::FromHere } else { Led::FromAfar };
         let mut tls = endpoint.tls.clone();
         tls.client = Vec::new();
-        let nearby = transport.client(&tls, None);
+        let nearby = transport.client(&tls, None, led);
         tls.skip_verify &= !endpoint.skip_implied;
-        let elsewhere = transport.client(&tls, None);
+        let elsewhere = transport.client(&tls, None, led);
         Host {
             trusted: trusted && endpoint.origin,
             endpoint,

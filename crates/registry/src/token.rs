@@ -117,6 +117,7 @@ impl Session {
         };
         let mut url = Url::parse(realm).map_err(|why| failed("(unreadable)", false, why))?;
         let shown = self.shown(&url);
+        let raised = raise(&mut url, at);
         if credential.is_some() && !may_have_credentials(&url, at) {
             let why = "it is neither https nor on this machine, so credentials are not sent to it".to_owned();
             return Err(failed(&shown, false, why));
@@ -150,7 +151,16 @@ impl Session {
             };
             (Method::GET, String::new(), basic)
         };
-        let response = self.ask_patiently(at, &url, method, form, &headers).await?;
+        let response = match self.ask_patiently(at, &url, method, form, &headers).await {
+            Err(error) if raised => {
+                let why = format!(
+                    "a registry that speaks TLS names it without TLS, so it is asked by TLS only, and {}",
+                    types::error::chain(&error)
+                );
+                return Err(failed(&shown, false, why));
+            }
+            other => other?,
+        };
         let status = response.status();
         if !status.is_success() {
             let denied = matches!(status.as_u16(), 400 | 401 | 403);
@@ -244,10 +254,28 @@ impl Session {
     }
 }
 
-/// Credentials go to a token server over https, on this machine, or where it is the registry itself, for
-/// which plain http was configured.
+/// Makes a realm without TLS, named by a registry with TLS, one with TLS, at the same place. What that registry says is
+/// protected on its way, and so must be the token that opens it. A registry behind a proxy that ends TLS for it often writes
+/// its own address so by mistake; by TLS it is there. Plain text stays between two that are both on this machine.
+fn raise(realm: &mut Url, host: &Host) -> bool {
+    let here = is_loopback(realm.authority.host()) && is_loopback(host.endpoint.authority.host());
+    if realm.https || !host.https() || here {
+        return false;
+    }
+    realm.https = true;
+    if realm.authority.port_u16() == Some(80)
+        && let Ok(bare) = realm.authority.host().parse()
+    {
+        realm.authority = bare;
+    }
+    true
+}
+
+/// Credentials go to a token server over https, or where it is the registry itself, for which plain http was
+/// configured, or from one of this machine to another; never by plain http where the registry speaks TLS.
 fn may_have_credentials(realm: &Url, host: &Host) -> bool {
-    realm.https || is_loopback(realm.authority.host()) || host.is_own(realm)
+    let here = is_loopback(realm.authority.host()) && is_loopback(host.endpoint.authority.host());
+    realm.https || !host.https() && (here || host.is_own(realm))
 }
 
 const _: () = assert!(BODY_MAX <= ANSWER_MAX as usize);

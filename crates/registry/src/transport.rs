@@ -4,6 +4,7 @@
 use crate::error::{ANSWERING, RegistryError};
 use crate::hosts::Tls;
 use crate::identity::Identities;
+use crate::led::Led;
 use crate::proxy::Proxies;
 use crate::proxy::dial::Dialer;
 use crate::registries_conf::RegistriesConf;
@@ -84,10 +85,13 @@ impl Client {
 #[derive(Debug)]
 pub struct DownloadTurn(#[allow(dead_code)] Option<OwnedSemaphorePermit>);
 
-/// All connection pools, one for each way of securing connections.
+/// How hosts are reached: how that is secured, how long it may take, and who says where to.
+type Way = (Tls, Option<Duration>, Led);
+
+/// All connection pools, one for each way of reaching hosts.
 pub struct Transport {
     pub timeouts: Timeouts,
-    clients: Mutex<Vec<(Tls, Option<Duration>, Client)>>,
+    clients: Mutex<Vec<(Way, Client)>>,
     roots: OnceLock<Arc<RootCertStore>>,
     downloads: Arc<Semaphore>,
     pub(crate) registries_conf: Option<Arc<RegistriesConf>>,
@@ -139,20 +143,21 @@ impl Transport {
     }
 
     /// The pool for these settings. It blocks when it reads the system's certificates for the first time.
-    pub(crate) fn client(&self, tls: &Tls, dial: Option<Duration>) -> Result<Client, String> {
+    pub(crate) fn client(&self, tls: &Tls, dial: Option<Duration>, led: Led) -> Result<Client, String> {
         let mut clients = self.clients.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some((_, _, client)) = clients.iter().find(|(t, d, _)| t == tls && *d == dial) {
+        let same = |(way, _): &&(Way, Client)| way.0 == *tls && (way.1, way.2) == (dial, led);
+        if let Some((_, client)) = clients.iter().find(same) {
             return Ok(client.clone());
         }
-        let client = self.build(tls, dial)?;
+        let client = self.build(tls, dial, led)?;
         if clients.len() >= CLIENTS_MAX {
             clients.remove(0);
         }
-        clients.push((tls.clone(), dial, client.clone()));
+        clients.push(((tls.clone(), dial, led), client.clone()));
         Ok(client)
     }
 
-    fn build(&self, tls: &Tls, dial: Option<Duration>) -> Result<Client, String> {
+    fn build(&self, tls: &Tls, dial: Option<Duration>, led: Led) -> Result<Client, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -179,7 +184,7 @@ impl Transport {
             .with_root_certificates(self.roots(&[])?)
             .with_no_client_auth();
         let patience = dial.unwrap_or(self.timeouts.connect);
-        let dialer = Dialer { tcp, proxies: proxies.clone(), tls: Arc::new(to_proxy), patience };
+        let dialer = Dialer { tcp, proxies: proxies.clone(), tls: Arc::new(to_proxy), patience, led };
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
@@ -191,7 +196,9 @@ impl Transport {
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(8)
             // What a slow disk leaves unread waits in the kernel and at the sender, not in our memory.
-            .http1_max_buf_size(256 << 10)
+            // Below what the allocator maps anew each time (`sys::memory::bound_heap`): a buffer that was used
+            // before costs no page faults.
+            .http1_max_buf_size(120 << 10)
             .http2_initial_stream_window_size(1 << 20)
             .http2_initial_connection_window_size(4 << 20)
             .http2_max_header_list_size(64 << 10)

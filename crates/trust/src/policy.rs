@@ -132,6 +132,13 @@ impl Rule<'_> {
             && !self.requirements.iter().any(|r| matches!(r, Requirement::Reject))
     }
 
+    /// Whether one signature alone is one that some requirement accepts. Keys are read from the disk.
+    pub fn counts(&self, reference: &Reference, digests: &[Digest], signature: &Signature) -> bool {
+        let one = std::slice::from_ref(signature);
+        let signed = |r: &&Requirement| matches!(r, Requirement::SigstoreSigned { .. });
+        self.requirements.iter().filter(signed).any(|r| r.check(reference, digests, one).is_ok())
+    }
+
     /// Whether every requirement accepts the image.
     ///
     /// `digests` are the documents by which the image is reached, from the reference to its manifest: an index

@@ -1,7 +1,7 @@
 //! Sigstore signatures as cosign keeps them in a registry: an image at the tag `sha256-<digest>.sig` whose layers
 //! are the signed texts, each with its signature in an annotation (sigstore/cosign, specs/SIGNATURE_SPEC.md).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use types::reference::shorten;
 use types::{Digest, Error, ErrorKind, Result};
@@ -17,12 +17,30 @@ const ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 const CLAIM_TYPE: &str = "cosign container image signature";
 
 /// A signature that was fetched: the text, and who signed it is yet to be seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     /// The signed text.
+    #[serde(with = "encoded")]
     pub payload: Vec<u8>,
     /// The signature over it, decoded.
+    #[serde(with = "encoded")]
     pub signature: Vec<u8>,
+}
+
+/// Bytes in a record: as base64.
+mod encoded {
+    use base64::Engine as _;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        crate::base64(&text).ok_or_else(|| D::Error::custom("it is not base64"))
+    }
 }
 
 /// A layer of a signature image.

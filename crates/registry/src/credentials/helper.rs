@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 use types::reference::shorten;
 use types::{Error, ErrorKind, Result};
 
-/// How long a helper may take. It may ask a service in the network, or its user.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// The most that a helper may say, in bytes.
 const ANSWER_MAX: u64 = 256 << 10;
 /// The user name by which a helper says that the secret is an identity token.

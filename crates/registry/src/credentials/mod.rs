@@ -10,6 +10,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use types::reference::shorten;
 use types::{Reference, Result};
 
@@ -101,11 +102,11 @@ impl CredentialsFile {
     }
 
     /// The credentials for an image, from the first of these files that has any. A file that is not there is
-    /// passed over. Blocks, and may run a helper.
-    pub fn find(places: &[PathBuf], reference: &Reference) -> Result<Option<Auth>> {
+    /// passed over. Blocks, and may run a helper, for `patience` at most.
+    pub fn find(places: &[PathBuf], reference: &Reference, patience: Duration) -> Result<Option<Auth>> {
         for place in places {
             if let Some(file) = Self::load(place)?
-                && let Some(auth) = file.auth(reference)?
+                && let Some(auth) = file.auth(reference, patience)?
             {
                 return Ok(Some(auth));
             }
@@ -114,17 +115,18 @@ impl CredentialsFile {
     }
 
     /// The credentials for an image: those of the longest key that is its repository, a folder above it or its
-    /// host; a helper's before the file's own. They are marked as the host's. Blocks, and may run a helper.
-    pub fn auth(&self, reference: &Reference) -> Result<Option<Auth>> {
+    /// host; a helper's before the file's own. They are marked as the host's. Blocks, and may run a helper, for
+    /// `patience` at most.
+    pub fn auth(&self, reference: &Reference, patience: Duration) -> Result<Option<Auth>> {
         let keys = keys(reference);
         if let Some((key, name)) = keys.iter().find_map(|key| self.helpers.get_key_value(key)) {
             // Docker asks helpers for its Hub by this URL, for others by what the file says.
             let server = if key == "docker.io" { HUB } else { key };
-            return Ok(self.ask(name, server)?.map(|auth| auth.of(reference.host())));
+            return Ok(self.ask(name, server, patience)?.map(|auth| auth.of(reference.host())));
         }
         if let Some(store) = &self.store {
             let server = if reference.host() == "docker.io" { HUB } else { reference.host() };
-            if let Some(auth) = self.ask(store, server)? {
+            if let Some(auth) = self.ask(store, server, patience)? {
                 return Ok(Some(auth.of(reference.host())));
             }
         }
@@ -142,8 +144,8 @@ impl CredentialsFile {
         Ok(auth.filter(|auth| *auth != Auth::default()).map(|auth| auth.of(reference.host())))
     }
 
-    fn ask(&self, name: &str, server: &str) -> Result<Option<Auth>> {
-        helper::get(name, server, helper::PATIENCE).map_err(|error| {
+    fn ask(&self, name: &str, server: &str, patience: Duration) -> Result<Option<Auth>> {
+        helper::get(name, server, patience).map_err(|error| {
             error.context(format!("{} names a credential helper that does not help", self.path.display()))
         })
     }
@@ -200,7 +202,9 @@ pub fn fuzz_docker_config(bytes: &[u8]) -> String {
         Err(error) => return error.chain(),
     };
     (file.helpers, file.store) = (BTreeMap::new(), None);
-    match Reference::parse("registry.example/a/b:1").and_then(|reference| file.auth(&reference)) {
+    match Reference::parse("registry.example/a/b:1")
+        .and_then(|reference| file.auth(&reference, Duration::ZERO))
+    {
         Ok(Some(auth)) => format!("some, usable: {}", auth.credential().is_ok()),
         Ok(None) => "none".to_owned(),
         Err(error) => error.chain(),

@@ -5,12 +5,14 @@ use proptest::prelude::*;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn file(text: &str) -> CredentialsFile {
     CredentialsFile::parse(Path::new("/x/config.json"), text.as_bytes()).expect(text)
 }
 
 fn auth(file: &CredentialsFile, name: &str) -> Option<String> {
-    let found = file.auth(&Reference::parse(name).expect("reference")).expect(name)?;
+    let found = file.auth(&Reference::parse(name).expect("reference"), PATIENCE).expect(name)?;
     found.auth.or(found.identity_token).or(found.registry_token).or(found.password)
 }
 
@@ -49,7 +51,10 @@ fn docker_hub_is_found_under_all_its_names() {
     ] {
         let file = file(&format!(r#"{{"auths":{{"{key}":{{"auth":"hub"}}}}}}"#));
         assert_eq!(auth(&file, "nginx").as_deref(), Some("hub"), "{key}");
-        let found = file.auth(&Reference::parse("nginx").expect("reference")).expect("auth").expect("found");
+        let found = file
+            .auth(&Reference::parse("nginx").expect("reference"), PATIENCE)
+            .expect("auth")
+            .expect("found");
         assert_eq!(found.server_address.as_deref(), Some("docker.io"), "it is the Hub's alone");
     }
 }
@@ -132,7 +137,7 @@ fn inside_a_changed_path() {
         r#"{"credHelpers":{"r.example":"x","docker.io":"x","broken.example":"x","odd.example":"x","bad.example":"../x","gone.example":"nowhere"},
             "credsStore":"x","auths":{"file.example":{"auth":"from the file"},"r.example":{"auth":"not this"}}}"#,
     );
-    let of = |name: &str| file.auth(&Reference::parse(name).expect("reference"));
+    let of = |name: &str| file.auth(&Reference::parse(name).expect("reference"), PATIENCE);
     let ann = of("r.example/a").expect("asked").expect("found");
     assert_eq!((ann.username.as_deref(), ann.password.as_deref()), (Some("ann"), Some("s3cret")));
     assert_eq!(ann.server_address.as_deref(), Some("r.example"));

@@ -1,6 +1,7 @@
 //! Opens connections, straight or through a proxy. What is spoken on them is the caller's business.
 
 use super::{Protocol, Proxies, Proxy, handshake};
+use crate::led::Led;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
@@ -9,6 +10,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,6 +30,8 @@ pub(crate) struct Dialer {
     pub tls: Arc<ClientConfig>,
     /// For all that is said before the connection is the registry's.
     pub patience: Duration,
+    /// Who says where to.
+    pub led: Led,
 }
 
 /// An open connection.
@@ -53,12 +57,21 @@ impl Service<Uri> for Dialer {
     }
 
     fn call(&mut self, target: Uri) -> Self::Future {
+        let (mut tcp, tls, patience, led) = (self.tcp.clone(), self.tls.clone(), self.patience, self.led);
         let Some(proxy) = self.proxies.of(&target) else {
-            let connecting = self.tcp.call(target);
-            return Box::pin(async move { Ok(Stream { io: Box::new(connecting.await?), proxied: false }) });
+            if led == Led::No {
+                let connecting = self.tcp.call(target);
+                return Box::pin(
+                    async move { Ok(Stream { io: Box::new(connecting.await?), proxied: false }) },
+                );
+            }
+            return Box::pin(straight(tcp, target, led, patience));
         };
-        let (mut tcp, tls, patience) = (self.tcp.clone(), self.tls.clone(), self.patience);
         Box::pin(async move {
+            // Names are the proxy's to resolve, and what it may reach is its own affair.
+            if let Some(address) = literal(&target) {
+                led.allows(address, target.scheme_str() == Some("https"))?;
+            }
             let place: Uri = format!("http://{}", proxy.place()).parse()?;
             let stream = tcp.call(place).await.map_err(|cause| through(&proxy, cause.into()))?;
             let opened = open(stream.into_inner(), &proxy, tls, &target);
@@ -71,6 +84,46 @@ impl Service<Uri> for Dialer {
             }
         })
     }
+}
+
+/// Where a URL names an address and not a host.
+fn literal(target: &Uri) -> Option<IpAddr> {
+    target.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Connects to where somebody else says, unless that is a place that may not be asked. The addresses that are looked at
+/// are those that are connected to: a name that means another one a moment later gains nothing.
+async fn straight(
+    mut tcp: HttpConnector,
+    target: Uri,
+    led: Led,
+    patience: Duration,
+) -> Result<Stream, Problem> {
+    let https = target.scheme_str() == Some("https");
+    let port = target.port_u16().unwrap_or(if https { 443 } else { 80 });
+    let addresses: Vec<SocketAddr> = match literal(&target) {
+        Some(address) => vec![SocketAddr::new(address, port)],
+        None => {
+            let looked_up = tokio::net::lookup_host((target.host().unwrap_or_default(), port));
+            match tokio::time::timeout(patience, looked_up).await {
+                Ok(found) => found?.collect(),
+                Err(_) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            }
+        }
+    };
+    for address in &addresses {
+        led.allows(address.ip(), https)?;
+    }
+    let mut last: Problem = io::Error::other("its name has no address").into();
+    for address in addresses {
+        let place: Uri = format!("http://{address}").parse()?;
+        std::future::poll_fn(|context| tcp.poll_ready(context)).await?;
+        match tcp.call(place).await {
+            Ok(io) => return Ok(Stream { io: Box::new(io), proxied: false }),
+            Err(cause) => last = cause.into(),
+        }
+    }
+    Err(last)
 }
 
 fn through(proxy: &Proxy, cause: Problem) -> Problem {

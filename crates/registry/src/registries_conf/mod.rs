@@ -1,6 +1,6 @@
-//! The containers project's `registries.conf`, version 2, as CRI-O reads it (containers-registries.conf(5),
+//! The containers project's `registries.conf` as CRI-O reads it (containers-registries.conf(5),
 //! containers-registries.conf.d(5); containers/image, pkg/sysregistriesv2): which places an image name stands for,
-//! which are blocked, and what a short name means. It contacts nobody.
+//! which are blocked, and what a short name means. Version 1 is taken as what it means in version 2. It contacts nobody.
 //!
 //! The file and its drop-ins are looked at on each pull, and read again when one of them changed. A file that
 //! cannot be understood fails the pull.
@@ -132,7 +132,7 @@ impl RegistriesConf {
         for path in &files {
             let text = read(path)?.ok_or_else(|| refuse(path, "it does not exist"))?;
             let text = String::from_utf8(text).map_err(|_| refuse(path, "it is not UTF-8"))?;
-            config.update(parse::parse(path, &text)?);
+            config.update(parse::parse(path, &text, *path == self.path)?);
         }
         let config = Arc::new(config);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -215,7 +215,7 @@ fn unreadable(path: &Path, cause: std::io::Error) -> Error {
 pub fn fuzz_registries_conf(bytes: &[u8]) -> String {
     let path = Path::new("/nonexistent/registries.conf");
     let Ok(text) = std::str::from_utf8(bytes) else { return "no text".to_owned() };
-    let parsed = match parse::parse(path, text) {
+    let parsed = match parse::parse(path, text, true) {
         Ok(parsed) => parsed,
         Err(error) => return error.chain(),
     };

@@ -79,17 +79,33 @@ impl When {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct RawFile {
-    #[serde(default)]
-    registry: Vec<RawRegistry>,
+    registry: Option<Vec<RawRegistry>>,
     unqualified_search_registries: Option<Vec<String>>,
     #[serde(default)]
     short_name_mode: String,
-    #[serde(default)]
-    aliases: BTreeMap<String, String>,
-    registries: Option<toml::Value>,
+    aliases: Option<BTreeMap<String, String>>,
+    /// Of version 2, and of no meaning here: it counts only as a sign of that version.
+    credential_helpers: Option<Vec<String>>,
+    registries: Option<RawFirst>,
 }
 
+/// The form of version 1 (containers-registries.conf(5) before 2020): three lists and nothing else.
 #[derive(Deserialize)]
+struct RawFirst {
+    #[serde(default)]
+    search: RawList,
+    #[serde(default)]
+    insecure: RawList,
+    #[serde(default)]
+    block: RawList,
+}
+
+#[derive(Default, Deserialize)]
+struct RawList {
+    registries: Option<Vec<String>>,
+}
+
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct RawRegistry {
     #[serde(default)]
@@ -152,17 +168,71 @@ impl Config {
     }
 }
 
-/// Reads one file.
-pub(crate) fn parse(file: &Path, text: &str) -> Result<Config> {
+impl RawFirst {
+    /// Whether it says anything. Empty lists, of either version, count as missing: so has Debian's skopeo 1.9 it.
+    fn is_used(&self) -> bool {
+        [&self.search, &self.insecure, &self.block]
+            .iter()
+            .any(|list| list.registries.as_ref().is_some_and(|all| !all.is_empty()))
+    }
+
+    /// The same as tables of version 2: one for each registry that is blocked or insecure.
+    fn tables(&self) -> Vec<RawRegistry> {
+        let mut tables: Vec<RawRegistry> = Vec::new();
+        let lists = [(&self.block, true), (&self.insecure, false)];
+        for (list, block) in lists {
+            for location in list.registries.iter().flatten() {
+                let location = location.trim_end_matches('/');
+                let at = tables.iter().position(|table| table.location == location).unwrap_or_else(|| {
+                    tables.push(RawRegistry { location: location.to_owned(), ..RawRegistry::default() });
+                    tables.len() - 1
+                });
+                *(if block { &mut tables[at].blocked } else { &mut tables[at].insecure }) = true;
+            }
+        }
+        tables
+    }
+}
+
+impl RawFile {
+    /// Takes what is written in the form of version 1 as what it means in version 2, as containers/image does
+    /// (pkg/sysregistriesv2, `loadConfigFile` and `ConvertToV2`): in the main file only, and not beside version 2.
+    fn in_version_2(mut self, file: &Path, main: bool) -> Result<RawFile> {
+        let Some(first) = self.registries.take().filter(RawFirst::is_used) else { return Ok(self) };
+        if !main {
+            let why = "[registries.…] is the form of version 1, which a drop-in cannot have; write it as [[registry]] tables";
+            return Err(refuse(file, why));
+        }
+        let listed = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|all| !all.is_empty());
+        let second = self.registry.as_ref().is_some_and(|all| !all.is_empty())
+            || listed(&self.unqualified_search_registries)
+            || self.aliases.as_ref().is_some_and(|all| !all.is_empty())
+            || listed(&self.credential_helpers)
+            || !self.short_name_mode.is_empty();
+        if second {
+            let why = "it mixes the forms of version 1 ([registries.…]) and version 2; write all of it in version 2";
+            return Err(refuse(file, why));
+        }
+        let lists = [&first.block, &first.insecure];
+        if lists.iter().any(|list| list.registries.as_ref().is_some_and(|all| all.len() > REGISTRIES_MAX)) {
+            return Err(refuse(file, &format!("it holds more than {REGISTRIES_MAX} registries")));
+        }
+        self.registry = Some(first.tables());
+        self.unqualified_search_registries = first.search.registries;
+        Ok(self)
+    }
+}
+
+/// Reads one file: the main one, or a drop-in.
+pub(crate) fn parse(file: &Path, text: &str, main: bool) -> Result<Config> {
     let raw: RawFile = toml::from_str(text).map_err(|cause| {
         let start = cause.span().map_or(0, |span| span.start.min(text.len()));
         let line = text.as_bytes()[..start].iter().filter(|b| **b == b'\n').count() + 1;
         refuse(file, &format!("line {line}: {}", cause.message()))
     })?;
-    if raw.registries.is_some() {
-        return Err(refuse(file, "[registries.…] is the form of version 1; write it as [[registry]] tables"));
-    }
-    if raw.registry.len() > REGISTRIES_MAX {
+    let raw = raw.in_version_2(file, main)?;
+    let (tables, aliases) = (raw.registry.unwrap_or_default(), raw.aliases.unwrap_or_default());
+    if tables.len() > REGISTRIES_MAX {
         return Err(refuse(file, &format!("it holds more than {REGISTRIES_MAX} registries")));
     }
     let mode = match raw.short_name_mode.as_str() {
@@ -180,13 +250,13 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config> {
         Some(all) => Some(all.iter().map(|host| search_host(file, host)).collect::<Result<_>>()?),
         None => None,
     };
-    for (name, value) in &raw.aliases {
+    for (name, value) in &aliases {
         alias(file, name, value)?;
     }
-    let mut config = Config { registries: BTreeMap::new(), search, mode, aliases: raw.aliases };
+    let mut config = Config { registries: BTreeMap::new(), search, mode, aliases };
     // One place under several prefixes is the same place.
     let mut places: HashMap<String, (bool, bool)> = HashMap::new();
-    for raw in raw.registry {
+    for raw in tables {
         let registry = registry(file, raw)?;
         let place = if registry.location.is_empty() { &registry.prefix } else { &registry.location };
         let settings = (registry.insecure, registry.blocked);

@@ -193,7 +193,10 @@ fn a_file_that_is_wrong_fails_and_says_where() {
         "[aliases]\n\"a.example/x\" = \"b.example/x\"",
         "[aliases]\n\"x:1\" = \"b.example/x\"",
         "[aliases]\nx = \"y\"",
-        "[registries.search]\nregistries = [\"a\"]",
+        "[registries.search]\nregistries = [\"a/b\"]",
+        "[registries.block]\nregistries = [\"https://a.example\"]",
+        "[registries.insecure]\nregistries = [\"\"]",
+        "[registries.block]\nregistries = \"a.example\"",
     ] {
         let Tree(_dir, conf) = tree(text, &[]);
         let error = conf.pull_sources(&Reference::parse("z.example/x").expect("reference")).expect_err(text);
@@ -202,6 +205,49 @@ fn a_file_that_is_wrong_fails_and_says_where() {
     let gone = RegistriesConf::new("/nonexistent/registries.conf");
     let error = gone.resolve("x").expect_err("gone");
     assert!(error.message().contains("/nonexistent/registries.conf"), "{error}");
+}
+
+#[test]
+fn version_1_means_what_it_means_in_version_2() {
+    let text = "[registries.search]\nregistries = [\"one.example\", \"docker.io\"]\n\
+        [registries.insecure]\nregistries = [\"plain.example:5000/\", \"both.example\"]\n\
+        [registries.block]\nregistries = [\"both.example/\", \"bad.example/team\"]\n";
+    let Tree(_dir, conf) =
+        tree(text, &[("a.conf", "[[registry]]\nlocation = \"later.example\"\ninsecure = true")]);
+    let of = |name: &str| conf.resolve(name).expect(name).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(of("nginx:1"), ["one.example/nginx:1", "docker.io/library/nginx:1"]);
+    assert_eq!(sources(&conf, "plain.example:5000/a:1"), ["plain.example:5000/a!"]);
+    assert_eq!(sources(&conf, "later.example/a:1"), ["later.example/a!"]);
+    assert_eq!(sources(&conf, "bad.example/other"), ["bad.example/other"]);
+    for name in ["both.example/x", "bad.example/team/x"] {
+        let error = conf.pull_sources(&Reference::parse(name).expect("reference")).expect_err(name);
+        assert!(error.message().contains("is blocked"), "{error}");
+    }
+    let Tree(_dir, conf) = tree(
+        "[registries.search]\n[registries.block]\nregistries = []\n[[registry]]\nlocation = \"a.example\"",
+        &[],
+    );
+    assert_eq!(sources(&conf, "a.example/b"), ["a.example/b"], "tables that say nothing are nothing");
+}
+
+#[test]
+fn version_1_is_refused_beside_version_2_and_in_a_drop_in() {
+    let first = "[registries.insecure]\nregistries = [\"x.example\"]\n";
+    for second in [
+        "unqualified-search-registries = [\"a.example\"]\n",
+        "short-name-mode = \"permissive\"\n",
+        "credential-helpers = [\"pass\"]\n",
+        "[aliases]\nx = \"a.example/x\"\n",
+        "[[registry]]\nlocation = \"a.example\"\n",
+    ] {
+        // What stands at the top comes before all tables.
+        let Tree(_dir, conf) = tree(&format!("{second}{first}"), &[]);
+        let error = conf.load().expect_err(second);
+        assert!(error.message().contains("mixes the forms"), "{second}: {error}");
+    }
+    let Tree(_dir, conf) = tree("", &[("a.conf", first)]);
+    let error = conf.load().expect_err("a drop-in");
+    assert!(error.message().contains("a.conf") && error.message().contains("drop-in"), "{error}");
 }
 
 #[test]
@@ -218,7 +264,7 @@ proptest! {
     fn no_file_and_no_name_panics(text in "\\PC{0,200}", name in "\\PC{0,40}") {
         fuzz_registries_conf(text.as_bytes());
         let mut config = Config::default();
-        config.update(parse::parse(Path::new("/x"), MANUAL).expect("manual"));
+        config.update(parse::parse(Path::new("/x"), MANUAL, true).expect("manual"));
         let _ = short::resolve(&config, Path::new("/x"), &name);
         let _ = config.find(&name);
     }

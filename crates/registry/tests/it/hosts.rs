@@ -57,7 +57,7 @@ async fn the_first_of_several_folders_that_knows_the_registry_counts() {
 }
 
 /// An authority: its certificate, and how it signs.
-fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+pub fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).expect("params");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, name);
@@ -73,7 +73,7 @@ fn issued(by: &CertifiedIssuer<'static, KeyPair>, name: &str) -> (rcgen::Certifi
 }
 
 /// A server of `ca` that takes clients of `clients` only.
-fn tls(
+pub fn tls(
     ca: &CertifiedIssuer<'static, KeyPair>,
     clients: Option<&CertifiedIssuer<'static, KeyPair>>,
 ) -> Arc<rustls::ServerConfig> {

@@ -3,6 +3,7 @@
 
 mod credentials;
 mod hosts;
+mod led;
 mod peers;
 mod progress;
 mod proxy;

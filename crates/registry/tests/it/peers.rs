@@ -139,6 +139,71 @@ async fn skopeo_asks_the_same_servers_by_the_same_registries_conf() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn skopeo_takes_version_1_of_registries_conf_for_the_same() {
+    if !Path::new("/usr/bin/skopeo").is_file() {
+        println!("skipped: skopeo is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temp dir");
+    let conf = dir.path().join("registries.conf");
+    let file = conf.display().to_string();
+    for (text, refused) in [
+        ("[registries.insecure]\nregistries = [\"{0}\"]", false),
+        (
+            "[registries.insecure]\nregistries = [\"{0}/\", \"{1}\"]\n[registries.block]\nregistries = [\"{1}\"]",
+            false,
+        ),
+        ("[registries.insecure]\nregistries = [\"{0}\"]\n[registries.block]\nregistries = [\"{0}\"]", true),
+        (
+            "[registries.insecure]\nregistries = [\"{0}\"]\n[registries.block]\nregistries = [\"{0}/team/app\"]",
+            true,
+        ),
+        (
+            "[registries.insecure]\nregistries = [\"{0}\"]\n[registries.block]\nregistries = [\"{0}/team/ap\"]",
+            false,
+        ),
+        (
+            "[registries.search]\nregistries = [\"a.example\"]\n[registries.insecure]\nregistries = [\"{0}\"]",
+            false,
+        ),
+        ("[registries.search]\n[[registry]]\nlocation = \"{0}\"\ninsecure = true", false),
+        ("[registries.search]\nregistries = []\n[[registry]]\nlocation = \"{0}\"\ninsecure = true", false),
+        ("unqualified-search-registries = []\n[registries.insecure]\nregistries = [\"{0}\"]", false),
+        (
+            "unqualified-search-registries = [\"a.example\"]\n[registries.insecure]\nregistries = [\"{0}\"]",
+            true,
+        ),
+        ("short-name-mode = \"permissive\"\n[registries.insecure]\nregistries = [\"{0}\"]", true),
+        ("credential-helpers = []\n[registries.insecure]\nregistries = [\"{0}\"]", false),
+        ("credential-helpers = [\"pass\"]\n[registries.insecure]\nregistries = [\"{0}\"]", true),
+        ("[aliases]\nx = \"a.example/x\"\n[registries.insecure]\nregistries = [\"{0}\"]", true),
+        ("[registries.block]\nregistries = [\"\"]\n[registries.insecure]\nregistries = [\"{0}\"]", true),
+        (
+            "[registries.block]\nregistries = [\"https://a.example\"]\n[registries.insecure]\nregistries = [\"{0}\"]",
+            true,
+        ),
+        ("[registries.insecure]\nregistries = \"{0}\"", true),
+    ] {
+        let servers = servers().await;
+        // By its name 0.0.0.0 is not this machine, so that plain HTTP has to be allowed.
+        let here = servers[0].addr.to_string().replace("127.0.0.1", "0.0.0.0");
+        let text = filled(&text.replace("{0}", &here), &servers);
+        std::fs::write(&conf, &text).expect("write");
+        let start = counts(&servers);
+        let source = format!("docker://{here}/team/app:1");
+        run("skopeo", &["--registries-conf", &file, "inspect", "--raw", "--no-creds", &source]).await;
+        let theirs = asked(&servers, &start);
+        let start = counts(&servers);
+        let transport = Transport::new(timeouts()).proxies(Proxies::default());
+        let transport = Arc::new(transport.registries_conf(Some(Arc::new(RegistriesConf::new(&conf)))));
+        let reference = Reference::parse(&format!("{here}/team/app:1")).expect("reference");
+        ours(Session::open(transport, None, &reference, None), "1").await;
+        assert_eq!(asked(&servers, &start), theirs, "{text}");
+        assert_eq!(theirs.iter().all(Vec::is_empty), refused, "{text}\n{theirs:?}");
+    }
+}
+
 struct Containerd(Child);
 
 impl Drop for Containerd {
@@ -224,4 +289,61 @@ async fn containerd_asks_the_same_servers_by_the_same_hosts_toml() {
         ours(Session::open(transport(), Some(hosts.path().to_owned()), &reference, None), "1").await;
         assert_eq!(asked(&servers, &start), theirs, "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containerd_pushes_to_the_same_server_by_the_same_hosts_toml() {
+    if !Path::new("/usr/bin/containerd").is_file() || !Path::new("/usr/bin/ctr").is_file() {
+        println!("skipped: containerd is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("temp dir");
+    let _containerd = containerd(dir.path());
+    let socket = dir.path().join("sock").display().to_string();
+    let image = test_support::Image::builder().layer(test_support::image::Layer::new().file("f", 0o644, "x"));
+    let source =
+        test_support::registry::serve_oci(&[("app", "1", &image.build().expect("image"))]).expect("registry");
+    let source = source.reference("app", "1");
+    run("ctr", &["--address", &socket, "content", "fetch", "--plain-http", &source]).await;
+    let mut some = 0;
+    for text in [
+        "server = \"http://{0}\"\n[host.\"http://{2}\"]\n[host.\"http://{1}\"]\n",
+        "server = \"http://{0}\"\n[host.\"http://{1}\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
+        "server = \"http://{0}\"\n[host.\"http://{1}\"]\ncapabilities = [\"pull\"]\n[host.\"http://{2}\"]\ncapabilities = [\"push\"]\n",
+        "server = \"http://{0}\"\n[host.\"http://{1}\"]\ncapabilities = []\n",
+        "server = \"http://{0}\"\ncapabilities = [\"pull\"]\n[host.\"http://{1}\"]\ncapabilities = [\"resolve\"]\n",
+        "server = \"http://{0}\"\n[host.\"http://{1}/mirror\"]\n",
+    ] {
+        let (servers, hosts) = (servers().await, tempfile::tempdir().expect("temp dir"));
+        let text = filled(text, &servers);
+        std::fs::create_dir(hosts.path().join("r.example")).expect("folder");
+        std::fs::write(hosts.path().join("r.example/hosts.toml"), &text).expect("write");
+        let tree = hosts.path().display().to_string();
+        let start = counts(&servers);
+        let target = "r.example/team/app:1";
+        run("ctr", &["--address", &socket, "images", "push", "--hosts-dir", &tree, target, &source]).await;
+        let theirs = asked_for_blobs(&servers, &start);
+        let start = counts(&servers);
+        let reference = Reference::parse(target).expect("reference");
+        if let Ok(session) = Session::open_push(transport(), Some(hosts.path().to_owned()), &reference, None)
+        {
+            let blob = bytes::Bytes::from_static(b"x");
+            let digest = crate::server::digest(&blob);
+            assert!(!session.blob_exists(&digest).await.expect("asked"));
+            let pushed = session.push_blob(&digest, 1, &crate::source(blob), &|_| ()).await;
+            pushed.expect_err("there is no upload");
+        }
+        assert_eq!(asked_for_blobs(&servers, &start), theirs, "{text}");
+        some += usize::from(theirs.iter().any(Option::is_some));
+    }
+    assert_eq!(some, 5, "containerd pushed nowhere");
+}
+
+/// Below which path each server was asked to begin an upload, or for a blob.
+fn asked_for_blobs(servers: &[Server], from: &[usize]) -> Vec<Option<String>> {
+    let path = |(server, from): (&Server, &usize)| {
+        let seen = server.seen().into_iter().skip(*from).find(|seen| seen.path.contains("/blobs/"))?;
+        seen.path.split("/blobs/").next().map(str::to_owned)
+    };
+    servers.iter().zip(from).map(path).collect()
 }
