@@ -201,7 +201,7 @@ fn sweep(inner: &Inner) -> Result<()> {
             Err(error) => failed.push(error),
         }
     }
-    for (name, users) in inner.snapshotter.replaced()? {
+    for (name, users) in inner.snapshotter.replaced(&|layer| inner.users(layer))? {
         let runs = |container: &String| inner.index().holds(container);
         if !users.iter().any(runs)
             && let Err(error) = inner.snapshotter.remove_replaced(&name)

@@ -1,15 +1,19 @@
-//! What is known of a stored image: its record, and the configuration that its author wrote.
+//! What is known of a stored image or artifact: its record, and the configuration that its author wrote.
 //! Pure: the JSON is hostile, bounded by its caller, and only read.
 
+use crate::artifact::Artifact;
+use crate::evidence::Evidence;
+use crate::manifest::{self, Descriptor};
 use serde::{Deserialize, Serialize};
 use snapshots::ChainId;
 use std::collections::BTreeMap;
 use types::{Digest, Error, ErrorKind, Result};
 
-/// One stored image.
+/// One stored image, or artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
-    /// The digest of the image's configuration, which is its id.
+    /// The digest of the image's configuration, which is its id. Many artifacts have the same configuration, so theirs is
+    /// that of the manifest, as with CRI-O.
     pub id: Digest,
     /// `host/path:tag`, normalized. An image whose tags moved on has none.
     pub names: Vec<String>,
@@ -31,6 +35,17 @@ pub struct ImageRecord {
     pub blobs: Vec<Digest>,
     /// Not to be collected by the kubelet.
     pub pinned: bool,
+    /// What vouches for it, where a policy asked for that.
+    #[serde(default)]
+    pub evidence: Evidence,
+}
+
+impl ImageRecord {
+    /// Whether it is files for a volume, and nothing that can be run.
+    pub fn is_artifact(&self) -> bool {
+        // No manifest has its own digest in it, so the configuration that it names is never itself.
+        self.id == self.manifest
+    }
 }
 
 /// The part of an image's configuration that says how to run it (OCI image spec, "Image Configuration").
@@ -60,6 +75,45 @@ pub struct ImageConfig {
     pub architecture: String,
     /// Variant of the architecture.
     pub variant: String,
+}
+
+/// What manifest and configuration say of the layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// They are a program's root.
+    Image(Box<ConfigFile>),
+    /// They are files; what the configuration says is the business of who reads them.
+    Artifact(Artifact),
+}
+
+impl Contents {
+    /// Of the image `digest`, or of an artifact where its manifest says that it is one.
+    pub(crate) fn read(
+        digest: &Digest,
+        artifact: Option<Artifact>,
+        config: &Descriptor,
+        json: &[u8],
+        layers: &[Descriptor],
+    ) -> Result<Contents> {
+        if let Some(artifact) = artifact {
+            return Ok(Contents::Artifact(artifact));
+        }
+        // Layers that were pushed with a configuration of an image's type that tells no more than the platform: no image
+        // can be made of it, but a volume (KEP-4639, "Example using ORAS").
+        if manifest::bare(&config.media_type) == manifest::OCI_CONFIG && ConfigFile::has_no_root(json) {
+            let kind = config.media_type.clone();
+            return Ok(Contents::Artifact(Artifact::new(digest, kind, None, false, layers)?));
+        }
+        Ok(Contents::Image(Box::new(ConfigFile::parse(json)?)))
+    }
+
+    /// The names of the layers, bottom first.
+    pub(crate) fn chain_ids(&self, layers: &[Descriptor]) -> Vec<ChainId> {
+        match self {
+            Contents::Image(file) => chain_ids(&file.diff_ids),
+            Contents::Artifact(artifact) => artifact.chain_ids(layers),
+        }
+    }
 }
 
 /// A configuration blob, read.
@@ -103,6 +157,18 @@ struct RawRootfs {
 }
 
 impl ConfigFile {
+    /// Whether this is a configuration that says nothing of layers, nor of how they are run.
+    fn has_no_root(json: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Keys {
+            config: Option<serde::de::IgnoredAny>,
+            rootfs: Option<serde::de::IgnoredAny>,
+        }
+        let keys = serde_json::from_slice::<Keys>(json);
+        json.trim_ascii_start().starts_with(b"{")
+            && keys.is_ok_and(|keys| keys.config.is_none() && keys.rootfs.is_none())
+    }
+
     /// Reads a configuration blob.
     pub(crate) fn parse(json: &[u8]) -> Result<ConfigFile> {
         let raw: RawFile = serde_json::from_slice(json).map_err(|cause| {
@@ -205,6 +271,23 @@ mod tests {
             assert!(ConfigFile::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(ConfigFile::parse("[".repeat(100_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_configuration_of_a_platform_alone_is_an_artifacts_and_any_other_is_an_images() {
+        let read = |media_type: &str, json: &str| {
+            let config = Descriptor::new(media_type, digest("01"), json.len() as u64);
+            let layers = [Descriptor::new("application/vnd.oci.image.layer.v1.tar+gzip", digest("02"), 9)];
+            Contents::read(&digest("00"), None, &config, json.as_bytes(), &layers)
+        };
+        let platform = r#" {"architecture":"amd64","os":"linux"}"#;
+        assert!(matches!(read(manifest::OCI_CONFIG, platform), Ok(Contents::Artifact(_))));
+        for json in ["[]", "", r#"{"config":{}}"#, r#"{"rootfs":{"type":"x"}}"#] {
+            assert!(read(manifest::OCI_CONFIG, json).is_err(), "{json}");
+        }
+        assert!(read("application/vnd.docker.container.image.v1+json", platform).is_err());
+        let whole = format!(r#"{{"rootfs":{{"diff_ids":["{}"]}}}}"#, digest("03"));
+        assert!(matches!(read(manifest::OCI_CONFIG, &whole), Ok(Contents::Image(_))));
     }
 
     #[test]

@@ -21,11 +21,14 @@ pub(crate) struct LayerRecord {
     /// A check found that it is not what its archive makes; nobody is to build on it.
     #[serde(default)]
     pub damaged: bool,
+    /// All that it is, in one number; see [`crate::fingerprints`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<[u8; 32]>,
 }
 
 impl From<Usage> for LayerRecord {
     fn from(usage: Usage) -> Self {
-        Self { bytes: usage.bytes, inodes: usage.inodes, damaged: false }
+        Self { bytes: usage.bytes, inodes: usage.inodes, ..Self::default() }
     }
 }
 
@@ -118,6 +121,8 @@ impl Index {
             merge(&mut new.names, &old.names);
             merge(&mut new.digests, &old.digests);
             merge(&mut new.blobs, &old.blobs);
+            let newer = std::mem::replace(&mut new.evidence, old.evidence.clone());
+            new.evidence.add(newer);
         }
         for name in &new.names {
             let Some(owner) = self.names.get(name).filter(|owner| **owner != new.id) else { continue };
@@ -338,6 +343,7 @@ mod tests {
             pulled_at: 0,
             blobs: vec![digest(id)],
             pinned: false,
+            evidence: Default::default(),
         }
     }
 

@@ -8,8 +8,11 @@
 //! The way of a pull: [`Images::pull`] → `pull` (the steps) → `registry` (the network) and `pull::layer`
 //! (hash and unpack at once) → the snapshotter → `Inner::record` (one transaction).
 
+mod artifact;
 mod check;
 mod collect;
+mod evidence;
+mod fingerprints;
 #[doc(hidden)]
 pub mod fuzzing;
 mod image;
@@ -29,6 +32,7 @@ mod transfer;
 mod unsynced;
 
 pub use check::{CheckEvent, CheckReport, Checked, Damage, Damaged};
+pub use evidence::Evidence;
 pub use image::{ImageConfig, ImageRecord};
 pub use pinned::Pinned;
 pub use platform::Platform;
@@ -39,11 +43,12 @@ pub use snapshots::ChainId;
 pub use space::{FsInfo, Usage};
 pub use transfer::{
     ArchiveFormat, BlobDetails, Exported, ImageDetails, ImportOptions, Imported, Incoming, LayerDetails,
-    PackConfig, PackOptions, PushProgress, PushSender, PushState, Pushed, StoredLayer, broken_off,
+    PackConfig, PackOptions, PushProgress, PushSender, PushState, Pushed, StoredLayer, broken_off, stalled,
 };
 
 use collect::{Collector, When};
 use content::Content;
+use fingerprints::Fingerprints;
 use index::{Index, LayerRecord};
 use pull::flight::Flights;
 use registry::{RegistriesConf, Transport};
@@ -117,9 +122,10 @@ impl ImagesConfig {
     }
 
     /// The bounds of one image's layers.
-    pub(crate) fn unpack_limits(&self) -> layers::UnpackLimits {
+    pub(crate) fn unpack_limits(&self, snapshotter: &dyn Snapshotter) -> layers::UnpackLimits {
         let budget = Some(layers::Budget::new(self.max_image_bytes));
-        layers::UnpackLimits { reserve: self.min_free, budget, ..self.unpack.clone() }
+        let reserve = if snapshotter.has_own_disks() { 0 } else { self.min_free };
+        layers::UnpackLimits { reserve, budget, ..self.unpack.clone() }
     }
 
     pub(crate) fn keeps_layers(&self) -> bool {
@@ -147,6 +153,8 @@ pub(crate) struct Inner {
     pub transport: Arc<Transport>,
     /// When the next collection is due.
     pub collector: Arc<Collector>,
+    /// What layers are that have no blobs.
+    fingerprints: Arc<Fingerprints>,
     /// Space that stays free.
     pub reserve: Reserve,
     measured: Measured,
@@ -194,6 +202,7 @@ impl Images {
             unsynced,
             transport,
             collector: collector.clone(),
+            fingerprints: Arc::default(),
             reserve: Reserve::new(&config.root, config.min_free),
             measured: Measured::default(),
             collecting: Mutex::default(),
@@ -205,6 +214,9 @@ impl Images {
             config,
         });
         collector.start(Arc::downgrade(&inner))?;
+        if !inner.config.keeps_layers() {
+            inner.fingerprints.start(Arc::downgrade(&inner))?;
+        }
         inner.unsynced.wake(&inner.meta);
         Ok(Images(inner))
     }
@@ -329,6 +341,7 @@ impl std::fmt::Debug for Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.collector.close();
+        self.fingerprints.close();
         self.unsynced.close();
     }
 }
@@ -340,12 +353,7 @@ impl Inner {
     }
 
     /// Writes an image, what the tags that moved to it left behind, its layers and its blobs, in one
-    /// transaction; then it is listed. Blocks.
-    pub(crate) fn record(&self, record: ImageRecord, layers: &[(ChainId, LayerRecord)]) -> Result<()> {
-        self.record_unless(&AtomicBool::new(false), record, layers)
-    }
-
-    /// As [`Inner::record`], for work that may have been given up: blocking work outlives the task that began it.
+    /// transaction; then it is listed. Not where the work was given up: blocking work outlives the task that began it. Blocks.
     pub(crate) fn record_unless(
         &self,
         given_up: &AtomicBool,
@@ -398,9 +406,25 @@ impl Inner {
             .collect();
         let (planned, layers) = {
             let index = self.index();
+            if let Some(there) = index.by_id(&record.id)
+                && there.is_artifact() != record.is_artifact()
+            {
+                return Err(Error::invalid(format!(
+                    "{} is the configuration of one image and the manifest of another; remove the one that is here, and pull \
+                     again",
+                    record.id
+                )));
+            }
             // A check may have found one damaged since it was looked at; only what repairs it takes that back.
-            let damaged = |layer: &ChainId| index.layers.get(layer).is_some_and(|known| known.damaged);
-            let layers: Vec<_> = layers.iter().filter(|(layer, _)| !damaged(layer)).cloned().collect();
+            let known = |layer: &ChainId| index.layers.get(layer).copied().unwrap_or_default();
+            let layers: Vec<_> = layers
+                .iter()
+                .filter(|(layer, _)| !known(layer).damaged)
+                .map(|(layer, new)| {
+                    let fingerprint = new.fingerprint.or(known(layer).fingerprint);
+                    (layer.clone(), LayerRecord { fingerprint, ..*new })
+                })
+                .collect();
             (index.planned(record), layers)
         };
         self.meta.batch(|tx| {
@@ -414,6 +438,7 @@ impl Inner {
         index.insert(planned);
         index.layers.extend(layers);
         index.blobs.extend(blobs);
+        self.fingerprints.wake();
         Ok(())
     }
 
@@ -478,6 +503,7 @@ mod tests {
             pulled_at: 0,
             blobs: Vec::new(),
             pinned: false,
+            evidence: Evidence::default(),
         }
     }
 
@@ -491,16 +517,34 @@ mod tests {
     fn a_layer_that_a_check_found_damaged_stays_so_when_a_pull_records_it() {
         let dir = tempfile::tempdir().expect("temp dir");
         let (images, layer) = (open(dir.path()), digest("a1"));
-        let whole = LayerRecord { bytes: 1, inodes: 1, damaged: false };
-        images.0.record(image(&layer), &[(layer.clone(), whole)]).expect("record");
+        let whole = LayerRecord { bytes: 1, inodes: 1, ..LayerRecord::default() };
+        let record =
+            || images.0.record_unless(&AtomicBool::new(false), image(&layer), &[(layer.clone(), whole)]);
+        record().expect("record");
         images.0.note_layer(&layer, LayerRecord { damaged: true, ..whole }).expect("note");
         // What the pull saw before the check came.
-        images.0.record(image(&layer), &[(layer.clone(), whole)]).expect("record again");
+        record().expect("record again");
         assert!(images.0.index().layers[&layer].damaged);
         let rows = images.0.meta.scan::<LayerRecord>(Table::Layers).expect("scan");
         assert!(rows.len() == 1 && rows[0].1.damaged);
         images.0.note_layer(&layer, whole).expect("repaired");
         assert!(!images.0.index().layers[&layer].damaged);
+    }
+
+    #[test]
+    fn an_artifact_and_an_image_cannot_have_one_id() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let images = open(dir.path());
+        let (one, layer) = (AtomicBool::new(false), digest("a1"));
+        images.0.record_unless(&one, image(&layer), &[]).expect("an image");
+        let artifact = ImageRecord { manifest: digest("0a"), ..image(&layer) };
+        assert!(artifact.is_artifact() && !image(&layer).is_artifact());
+        let error = images.0.record_unless(&one, artifact.clone(), &[]).expect_err("the same id");
+        assert!(error.message().contains(digest("0a").as_str()), "{error}");
+        assert_eq!(images.list()[0].manifest, digest("0b"), "what is there stays");
+        images.0.forget(&digest("0a")).expect("forget");
+        images.0.record_unless(&one, artifact, &[]).expect("an artifact");
+        assert!(images.0.record_unless(&one, image(&layer), &[]).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Pure: bytes in, descriptors out. A document that could be read as two things is refused
 //! (CVE-2021-41190).
 
+use crate::artifact::Artifact;
 use crate::platform::Platform;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -20,6 +21,9 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,10 @@ pub(crate) enum ManifestError {
     Layer { digest: Digest, layer: Digest, media_type: String, why: &'static str },
     #[error("the index {digest} has no image for {wanted}; it has {offered}")]
     NoPlatform { digest: Digest, wanted: Platform, offered: String },
+    #[error("the blob {blob} of the artifact {digest} {why}; it is refused")]
+    Blob { digest: Digest, blob: Digest, why: String },
+    #[error("{digest} is an artifact of type {kind:?} without content, which is no container image")]
+    EmptyArtifact { digest: Digest, kind: String },
     #[error("the image's configuration lists {diff_ids} layers and its manifest {layers}; it is refused")]
     LayerCount { diff_ids: usize, layers: usize },
     #[error("{what} is announced with {size} bytes; {limit} are the most that is taken")]
@@ -85,7 +93,10 @@ pub(crate) struct Descriptor {
     pub size: u64,
     #[serde(default)]
     pub platform: Option<Platform>,
-    /// What is said about it; the keys of an encrypted layer are here.
+    /// In an index, of a manifest that is an artifact's.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
+    /// What is said about it; the keys of an encrypted layer are here, and the names of an artifact's files.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
 }
@@ -93,8 +104,8 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// One that says only what it must.
     pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-        let (platform, annotations) = (None, BTreeMap::new());
-        Descriptor { media_type: media_type.to_owned(), digest, size, platform, annotations }
+        let (platform, artifact_type, annotations) = (None, None, BTreeMap::new());
+        Descriptor { media_type: media_type.to_owned(), digest, size, platform, artifact_type, annotations }
     }
 }
 
@@ -105,6 +116,8 @@ pub(crate) enum Document {
     Index(Vec<Descriptor>),
     /// One image.
     Image { config: Descriptor, layers: Vec<Descriptor> },
+    /// Something else in the form of an image: files for a volume.
+    Artifact { config: Descriptor, layers: Vec<Descriptor>, artifact: Artifact },
 }
 
 #[derive(Deserialize)]
@@ -117,6 +130,17 @@ struct Raw {
     manifests: Option<Vec<Descriptor>>,
     fs_layers: Option<IgnoredAny>,
     signatures: Option<IgnoredAny>,
+    artifact_type: Option<String>,
+    subject: Option<IgnoredAny>,
+    annotations: Option<Annotations>,
+}
+
+/// What is read of a manifest's own annotations.
+#[derive(Deserialize)]
+struct Annotations {
+    /// When it was made (OCI image specification, "Pre-Defined Annotation Keys").
+    #[serde(rename = "org.opencontainers.image.created")]
+    created: Option<String>,
 }
 
 /// Reads a document whose digest is verified. `announced` is the `Content-Type` it came with, or the type
@@ -159,6 +183,15 @@ pub(crate) fn parse(
         }
         (None, Some(config), layers) if matches!(says, None | Some(OCI_MANIFEST | DOCKER_MANIFEST)) => {
             let layers = layers.unwrap_or_default();
+            check_sizes(&digest(), &config, &layers)?;
+            let kind = raw.artifact_type.filter(|kind| !kind.is_empty());
+            // Docker's manifests are images'.
+            if says != Some(DOCKER_MANIFEST) && is_artifact(kind.as_deref(), &config, &layers) {
+                let kind = kind.unwrap_or_else(|| config.media_type.clone());
+                let created = raw.annotations.and_then(|all| all.created);
+                let artifact = Artifact::new(&digest(), kind, created, raw.subject.is_some(), &layers)?;
+                return Ok(Document::Artifact { config, layers, artifact });
+            }
             check(&digest(), &config, &layers)?;
             Ok(Document::Image { config, layers })
         }
@@ -170,7 +203,20 @@ pub(crate) fn parse(
     }
 }
 
-fn check(digest: &Digest, config: &Descriptor, layers: &[Descriptor]) -> Result<(), ManifestError> {
+/// Whether a manifest with this `artifactType` is an artifact's (OCI image specification, "Guidelines for Artifact
+/// Usage"). A configuration of an image's type makes it an image as long as its layers are those of one, as containerd has
+/// it: what one runtime runs is no other's harmless volume.
+fn is_artifact(kind: Option<&str>, config: &Descriptor, layers: &[Descriptor]) -> bool {
+    match bare(&config.media_type) {
+        OCI_CONFIG | DOCKER_CONFIG => {
+            kind.is_some() && layers.iter().any(|layer| !is_layer(bare(&layer.media_type)))
+        }
+        "" | "application/octet-stream" | "application/json" => kind.is_some(),
+        _ => true,
+    }
+}
+
+fn check_sizes(digest: &Digest, config: &Descriptor, layers: &[Descriptor]) -> Result<(), ManifestError> {
     if layers.len() > LAYERS_MAX {
         return Err(ManifestError::TooManyLayers { digest: digest.clone(), count: layers.len() });
     }
@@ -181,10 +227,12 @@ fn check(digest: &Digest, config: &Descriptor, layers: &[Descriptor]) -> Result<
             limit: CONFIG_MAX,
         });
     }
+    Ok(())
+}
+
+fn check(digest: &Digest, config: &Descriptor, layers: &[Descriptor]) -> Result<(), ManifestError> {
     match bare(&config.media_type) {
-        ""
-        | "application/vnd.oci.image.config.v1+json"
-        | "application/vnd.docker.container.image.v1+json" => {}
+        "" | OCI_CONFIG | DOCKER_CONFIG => {}
         // What old builders wrote; the content is the same.
         "application/octet-stream" | "application/json" => {}
         other => {
@@ -192,12 +240,12 @@ fn check(digest: &Digest, config: &Descriptor, layers: &[Descriptor]) -> Result<
         }
     }
     for layer in layers {
-        if let Some(why) = unusable_layer(bare(&layer.media_type)) {
+        if !is_layer(bare(&layer.media_type)) {
             return Err(ManifestError::Layer {
                 digest: digest.clone(),
                 layer: layer.digest.clone(),
                 media_type: shorten(&layer.media_type),
-                why,
+                why: "this is no layer of a container image",
             });
         }
     }
@@ -218,29 +266,32 @@ pub(crate) fn is_foreign(media_type: &str) -> bool {
     )
 }
 
-/// Why a layer of this type is refused. How a layer is compressed is seen from its first bytes.
-fn unusable_layer(media_type: &str) -> Option<&'static str> {
-    match media_type.strip_suffix("+encrypted").unwrap_or(media_type) {
+/// Whether this is the type of an image's layer. How one is compressed is seen from its first bytes.
+pub(crate) fn is_layer(media_type: &str) -> bool {
+    let media_type = media_type.strip_suffix("+encrypted").unwrap_or(media_type);
+    matches!(
+        media_type,
         "application/vnd.oci.image.layer.v1.tar"
-        | "application/vnd.oci.image.layer.v1.tar+gzip"
-        | "application/vnd.oci.image.layer.v1.tar+zstd"
-        | "application/vnd.docker.image.rootfs.diff.tar"
-        | "application/vnd.docker.image.rootfs.diff.tar.gzip"
-        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => None,
-        other if is_foreign(other) => None,
-        _ => Some("this is no layer of a container image"),
-    }
+            | "application/vnd.oci.image.layer.v1.tar+gzip"
+            | "application/vnd.oci.image.layer.v1.tar+zstd"
+            | "application/vnd.docker.image.rootfs.diff.tar"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd"
+    ) || is_foreign(media_type)
 }
 
 /// The descriptor for this machine: the best match, of equals the first; entries without a platform last,
-/// as containerd has it (containerd `core/images/image.go`).
+/// as containerd has it (containerd `core/images/image.go`). A signature or a list of parts that stands without a platform
+/// beside images for others is not taken in their place.
 pub(crate) fn choose<'a>(
     digest: &Digest,
     manifests: &'a [Descriptor],
     wanted: &Platform,
 ) -> Result<&'a Descriptor, ManifestError> {
+    let has_images = manifests.iter().any(|d| d.platform.is_some());
     let rank = |d: &Descriptor| match &d.platform {
         Some(platform) => wanted.preference(platform),
+        None if has_images && d.artifact_type.is_some() => None,
         None => Some(usize::MAX),
     };
     manifests
@@ -262,7 +313,7 @@ pub(crate) fn choose<'a>(
 }
 
 /// A media type without its parameters.
-fn bare(media_type: &str) -> &str {
+pub(crate) fn bare(media_type: &str) -> &str {
     media_type.split(';').next().unwrap_or_default().trim()
 }
 
@@ -283,109 +334,4 @@ fn known(media_type: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn digest() -> Digest {
-        Digest::parse(&format!("sha256:{}", "ab".repeat(32))).expect("digest")
-    }
-
-    fn descriptor(media_type: &str) -> String {
-        format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":3}}"#, digest())
-    }
-
-    fn image(layer_type: &str, count: usize) -> String {
-        let layers = vec![descriptor(layer_type); count].join(",");
-        let config = descriptor("application/vnd.oci.image.config.v1+json");
-        format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layers}]}}"#)
-    }
-
-    fn read(announced: Option<&str>, json: &str) -> Result<Document, ManifestError> {
-        parse(&digest(), announced, json.as_bytes())
-    }
-
-    const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-
-    #[test]
-    fn images_and_indexes_are_told_apart() {
-        for announced in [
-            None,
-            Some(OCI_MANIFEST),
-            Some("application/json"),
-            Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
-        ] {
-            assert!(
-                matches!(read(announced, &image(GZIP, 2)), Ok(Document::Image { layers, .. }) if layers.len() == 2)
-            );
-        }
-        let index = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#,
-            descriptor(OCI_MANIFEST)
-        );
-        assert!(matches!(read(Some(OCI_INDEX), &index), Ok(Document::Index(m)) if m.len() == 1));
-    }
-
-    #[test]
-    fn a_document_that_is_two_things_is_refused() {
-        let both = format!(r#"{{"schemaVersion":2,"manifests":[],"layers":[],"config":{}}}"#, descriptor(""));
-        assert!(matches!(read(None, &both), Err(ManifestError::Ambiguous { .. })));
-        let only_config = format!(r#"{{"manifests":[],"config":{}}}"#, descriptor(""));
-        assert!(matches!(read(None, &only_config), Err(ManifestError::Ambiguous { .. })));
-        assert!(matches!(read(Some(OCI_INDEX), &image(GZIP, 1)), Err(ManifestError::Ambiguous { .. })));
-        let says = image(GZIP, 1).replacen('{', &format!(r#"{{"mediaType":"{OCI_MANIFEST}","#), 1);
-        assert!(matches!(read(Some(DOCKER_MANIFEST), &says), Err(ManifestError::TypeMismatch { .. })));
-        assert!(matches!(read(Some(OCI_INDEX), &says), Err(ManifestError::TypeMismatch { .. })));
-        let twice = r#"{"manifests":[],"manifests":[]}"#;
-        assert!(matches!(read(None, twice), Err(ManifestError::Json { .. })));
-    }
-
-    #[test]
-    fn schema_1_artifacts_and_too_many_layers_are_refused_with_a_reason() {
-        let old = r#"{"schemaVersion":1,"fsLayers":[],"history":[],"signatures":[]}"#;
-        for announced in [None, Some("application/vnd.docker.distribution.manifest.v1+prettyjws")] {
-            assert!(matches!(read(announced, old), Err(ManifestError::Schema1 { .. })));
-        }
-        let error = read(None, &image("application/vnd.in-toto+json", 1)).expect_err("no layer").to_string();
-        assert!(error.contains("no layer"), "{error}");
-        for foreign in [
-            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-        ] {
-            assert!(is_foreign(foreign) && read(None, &image(foreign, 1)).is_ok(), "{foreign}");
-        }
-        assert!(matches!(read(None, &image(GZIP, 257)), Err(ManifestError::TooManyLayers { .. })));
-        let artifact = format!(r#"{{"config":{}}}"#, descriptor("application/vnd.cncf.helm.config.v1+json"));
-        assert!(matches!(read(None, &artifact), Err(ManifestError::NotAnImage { .. })));
-        assert!(matches!(read(None, r#"{"a":1}"#), Err(ManifestError::NotAnImage { .. })));
-    }
-
-    #[test]
-    fn the_best_platform_is_chosen_and_a_missing_one_is_named() {
-        let with = |os: &str, arch: &str, variant: &str| Descriptor {
-            platform: Some(Platform { os: os.into(), arch: arch.into(), variant: variant.into() }),
-            ..Descriptor::new(OCI_MANIFEST, digest(), 1)
-        };
-        let wanted = Platform { os: "linux".into(), arch: "amd64".into(), variant: String::new() };
-        let none = Descriptor { platform: None, ..with("", "", "") };
-        let all = [
-            none.clone(),
-            with("unknown", "unknown", ""),
-            with("linux", "386", ""),
-            with("linux", "amd64", ""),
-        ];
-        assert_eq!(choose(&digest(), &all, &wanted).expect("found"), &all[3]);
-        assert_eq!(choose(&digest(), &all[..3], &wanted).expect("found"), &all[2]);
-        assert_eq!(choose(&digest(), &all[..2], &wanted).expect("found"), &none);
-        let error =
-            choose(&digest(), &[with("linux", "arm64", "v8")], &wanted).expect_err("none").to_string();
-        assert!(error.contains("linux/amd64") && error.contains("linux/arm64/v8"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn no_document_panics(json in "\\PC{0,200}", kind in proptest::option::of("\\PC{0,40}")) {
-            let _ = read(kind.as_deref(), &json);
-        }
-    }
-}
+mod tests;

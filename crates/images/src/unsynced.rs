@@ -293,6 +293,7 @@ mod tests {
             pulled_at: 0,
             blobs: blobs.iter().map(|blob| digest(blob)).collect(),
             pinned: false,
+            evidence: Default::default(),
         }
     }
 

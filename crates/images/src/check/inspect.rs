@@ -4,7 +4,8 @@
 
 use super::{CheckEvent, CheckReport, Checked, Damage, Damaged, shown};
 use crate::Inner;
-use crate::image::{ConfigFile, ImageRecord};
+use crate::artifact::Part;
+use crate::image::{Contents, ImageRecord};
 use crate::index::LayerRecord;
 use crate::lease::Lease;
 use crate::manifest::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
+use trust::{Decrypted, LayerKey};
 use types::{Digest, Error, ErrorKind, Result};
 
 /// Between two reports of progress.
@@ -112,10 +114,42 @@ impl Hashed<'_> {
     }
 }
 
+/// Unpacks a blob once more, decrypted where it has a key.
+fn unpack(
+    source: &Source,
+    reader: &mut Hashed<'_>,
+    key: Option<&LayerKey>,
+    draft: &LayerDraft,
+    mode: layers::WhiteoutMode,
+    limits: &layers::UnpackLimits,
+) -> Result<Unpacked> {
+    let (part, size) = (&source.part, source.blob.size);
+    // What is shorter than that is no archive, which unpacking says.
+    let begin = |from: &mut dyn Read| {
+        let mut head = Vec::new();
+        let _ = from.take(part.telling() as u64).read_to_end(&mut head);
+        head
+    };
+    let dir = draft.dir.as_fd();
+    let Some(key) = key else {
+        let head = begin(&mut *reader);
+        return part.unpack(&head, size, io::Cursor::new(&head).chain(reader), dir, mode, limits);
+    };
+    let mut plain = Decrypted::new(reader, key)?;
+    let head = begin(&mut plain);
+    let unpacked = part.unpack(&head, size, io::Cursor::new(&head).chain(&mut plain), dir, mode, limits);
+    plain
+        .finish()
+        .map_err(|cause| Error::with_source(ErrorKind::InvalidArgument, "it cannot be decrypted", cause))?;
+    unpacked
+}
+
 /// A layer of an image, as far as its documents say what it is made of.
 struct Source {
     blob: Descriptor,
-    diff_id: Digest,
+    part: Part,
+    /// Of an image.
+    diff_id: Option<Digest>,
 }
 
 /// What a layer was compared with.
@@ -171,23 +205,29 @@ impl Inspection {
 
     /// What each layer is made of; `None` where the image's own documents are damaged, or do not fit its record.
     fn sources(&mut self, image: &ImageRecord) -> Result<Option<Vec<Source>>> {
-        let (manifest, config) = (self.blob(image, &image.manifest)?, self.blob(image, &image.id)?);
-        if !(manifest && config) {
+        if !self.blob(image, &image.manifest)? {
             return Ok(None);
         }
-        let content = &self.inner.content;
-        let (manifest, config) =
-            (content.read(&image.manifest, MANIFEST_MAX)?, content.read(&image.id, CONFIG_MAX)?);
-        let (Some(manifest), Some(config)) = (manifest, config) else { return Ok(None) };
-        let Document::Image { layers, .. } = manifest::parse(&image.manifest, None, &manifest)? else {
-            return Ok(None);
+        let Some(manifest) = self.inner.content.read(&image.manifest, MANIFEST_MAX)? else { return Ok(None) };
+        let (config, layers, artifact) = match manifest::parse(&image.manifest, None, &manifest)? {
+            Document::Image { config, layers } => (config, layers, None),
+            Document::Artifact { config, layers, artifact } => (config, layers, Some(artifact)),
+            Document::Index(_) => return Ok(None),
         };
-        let diff_ids = ConfigFile::parse(&config)?.diff_ids;
-        if layers.len() != image.chain.len() || diff_ids.len() != image.chain.len() {
+        if !self.blob(image, &config.digest)? {
             return Ok(None);
         }
-        let pairs = layers.into_iter().zip(diff_ids);
-        Ok(Some(pairs.map(|(blob, diff_id)| Source { blob, diff_id }).collect()))
+        let Some(json) = self.inner.content.read(&config.digest, CONFIG_MAX)? else { return Ok(None) };
+        let contents = Contents::read(&image.manifest, artifact, &config, &json, &layers)?;
+        if layers.len() != image.chain.len() || contents.chain_ids(&layers) != image.chain {
+            return Ok(None);
+        }
+        let parts: Vec<(Part, Option<Digest>)> = match contents {
+            Contents::Image(file) => file.diff_ids.into_iter().map(|id| (Part::Tree, Some(id))).collect(),
+            Contents::Artifact(artifact) => artifact.parts.into_iter().map(|part| (part, None)).collect(),
+        };
+        let pairs = layers.into_iter().zip(parts);
+        Ok(Some(pairs.map(|(blob, (part, diff_id))| Source { blob, part, diff_id }).collect()))
     }
 
     /// Checks a blob, once for all images that have it. True where it is whole.
@@ -284,8 +324,7 @@ impl Inspection {
             Compared::Whole => (None, None),
             Compared::Differs(what, fresh) => (Some(what), fresh),
             Compared::Not(why) => {
-                tracing::debug!(layer = %chain, why = why.chain(), "only the size of a layer is checked");
-                self.report.measured += 1;
+                tracing::debug!(layer = %chain, why = why.chain(), "a layer is not compared with its archive");
                 (self.measure(chain)?, None)
             }
         };
@@ -333,21 +372,19 @@ impl Inspection {
             }
             _ => return Ok(Compared::Not(Error::precondition("its blob is not kept"))),
         };
-        if source.blob.media_type.ends_with("+encrypted") {
-            return Ok(Compared::Not(Error::precondition("its blob is encrypted")));
-        }
+        // Without its key a layer cannot be opened; its blob is read all the same, by the caller.
+        let key = match crate::pull::key_of(&self.inner, &source.blob) {
+            Ok(key) => key,
+            Err(error) => return Ok(Compared::Not(error)),
+        };
         let snapshotter = self.inner.snapshotter.clone();
         let draft = match snapshotter.begin_layer(chain, below.first()) {
             Ok(draft) => draft,
             Err(error) => return Ok(Compared::Not(error)),
         };
-        let mut magic = [0; 4];
-        // A blob shorter than that is no archive, which unpacking says.
-        let _ = rustix::io::pread(&file, &mut magic, 0);
-        let compression = layers::detect(&magic);
-        let (mode, limits) = (snapshotter.whiteouts(), self.inner.config.unpack_limits());
+        let (mode, limits) = (snapshotter.whiteouts(), self.inner.config.unpack_limits(snapshotter.as_ref()));
         let mut reader = self.hashed(file, digest);
-        let unpacked = layers::unpack(&mut reader, compression, draft.dir.as_fd(), mode, &limits);
+        let unpacked = unpack(source, &mut reader, key.as_ref(), &draft, mode, &limits);
         let what = reader.finish(digest);
         if !self.blobs.contains_key(digest) {
             self.found(image, Damaged::Blob, digest, what)?;
@@ -356,7 +393,7 @@ impl Inspection {
             return Ok(Compared::Not(Error::precondition("its blob is damaged")));
         }
         let unpacked = match unpacked {
-            Ok(unpacked) if unpacked.diff_id == source.diff_id => unpacked,
+            Ok(unpacked) if source.diff_id.as_ref().is_none_or(|said| *said == unpacked.diff_id) => unpacked,
             Ok(_) => return Ok(Compared::Not(Error::precondition("its blob has another diff id"))),
             Err(error) => return Ok(Compared::Not(error)),
         };
@@ -378,11 +415,31 @@ impl Inspection {
         }
     }
 
-    /// Whether a layer is as large as it was.
-    fn measure(&self, chain: &ChainId) -> Result<Option<String>> {
+    /// Whether a layer is what it was when it was unpacked, as far as that is known: all of it by its fingerprint, else
+    /// its size.
+    fn measure(&mut self, chain: &ChainId) -> Result<Option<String>> {
         if !self.inner.snapshotter.has_layer(chain) {
+            self.report.measured += 1;
             return Ok(Some("it is not there".into()));
         }
+        let taken = self.inner.index().layers.get(chain).and_then(|record| record.fingerprint);
+        let found = match taken {
+            Some(_) => self.inner.snapshotter.fingerprint_layer(chain, true).unwrap_or_else(|error| {
+                tracing::debug!(layer = %chain, error = error.chain(), "a layer cannot be read");
+                // Of what cannot be read nobody can say that it is whole.
+                Some([0; 32])
+            }),
+            None => None,
+        };
+        let counted = if found.is_some() { &mut self.report.layers } else { &mut self.report.measured };
+        *counted += 1;
+        let size = self.measured(chain)?;
+        let differs = found.is_some() && found != taken;
+        Ok(size.or_else(|| differs.then(|| "its files are not what was unpacked".to_owned())))
+    }
+
+    /// Whether a layer is as large as it was.
+    fn measured(&self, chain: &ChainId) -> Result<Option<String>> {
         let known = self.inner.index().layers.get(chain).copied();
         let (Some(known), now) = (known, self.inner.snapshotter.measure_layer(chain)?) else {
             return Ok(None);

@@ -1,12 +1,15 @@
 //! A check: is all that is recorded there, and is every byte of it what it should be? And its repair.
 //!
 //! Each blob is read from the disk and hashed. Each layer whose blob is kept is unpacked once more beside, and compared
-//! with the one in place, entry by entry and byte by byte; of a layer whose blob is not kept, the number of entries and
-//! the space are compared with what they were. A repair puts a whole layer in place of a damaged one in one step, and
+//! with the one in place, entry by entry and byte by byte, decrypted where that takes a key; a layer whose blob is not kept
+//! is compared with the number that was taken of all of it when it was unpacked ([`crate::fingerprints`]), and where
+//! there is none, its entries and its space with what they were. A repair puts a whole layer in place of a damaged one in one step, and
 //! fetches what is not here whole by an ordinary pull of the recorded digest. It never writes into a layer.
 
 mod inspect;
 mod repair;
+
+pub(crate) use repair::is_whole_blob;
 
 use crate::image::ImageRecord;
 use crate::{Images, Stop, blocking};
@@ -78,7 +81,7 @@ pub struct CheckReport {
     pub damages: Vec<Damage>,
     /// Blobs that were read.
     pub blobs: usize,
-    /// Layers that were compared with their archive.
+    /// Layers of which every byte was compared: with their archive, or with what they were when they were unpacked.
     pub layers: usize,
     /// Layers of which only the size could be compared.
     pub measured: usize,

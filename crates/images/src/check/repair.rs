@@ -89,9 +89,14 @@ async fn again(images: &Images, image: &ImageRecord, auth: Option<&Auth>) -> Res
 }
 
 fn is_whole(inner: &Inner, part: Damaged, digest: &Digest) -> bool {
-    if part == Damaged::Layer {
-        return inner.is_whole(digest);
+    match part {
+        Damaged::Layer => inner.is_whole(digest),
+        Damaged::Blob => is_whole_blob(inner, digest),
     }
+}
+
+/// Whether a blob is there and what its digest says. Reads all of it.
+pub(crate) fn is_whole_blob(inner: &Inner, digest: &Digest) -> bool {
     let Ok(Some(mut file)) = inner.content.open_blob(digest) else { return false };
     let mut hasher = Hasher::new(digest.algorithm());
     let mut buffer = vec![0; 256 << 10];
@@ -142,7 +147,10 @@ impl Inner {
         let collecting = self.collecting.lock().unwrap_or_else(|e| e.into_inner());
         self.snapshotter.replace_layer(draft, layer, below, unpacked, &|| self.users(layer))?;
         drop(collecting);
-        self.note_layer(layer, self.snapshotter.layer_usage(layer)?.into())
+        self.fingerprints.replaced();
+        self.note_layer(layer, self.snapshotter.layer_usage(layer)?.into())?;
+        self.fingerprints.wake();
+        Ok(())
     }
 
     /// Whether a blob that is recorded is not there any more: it is fetched again, even where its layer is in place.

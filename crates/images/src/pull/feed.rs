@@ -5,7 +5,7 @@
 
 use super::Job;
 use super::layer::Report;
-use super::stream::PART_MAX;
+use super::queue::Sender as Parts;
 use crate::manifest::Descriptor;
 use crate::progress::LayerState;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use registry::{Arriving, RegistryError, Session, retry_wait};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 /// Times in a row that a broken transfer is taken up again without noticeable progress.
 const STALLS_MAX: u32 = 3;
@@ -98,7 +98,7 @@ enum End {
 struct Feed<'a> {
     session: &'a Session,
     d: &'a Descriptor,
-    send: mpsc::Sender<Bytes>,
+    send: Parts,
     report: Report<'a>,
     sent: u64,
     sender: Option<Sender>,
@@ -111,7 +111,7 @@ pub(super) async fn feed(
     job: &Job,
     session: &Session,
     d: &Descriptor,
-    send: mpsc::Sender<Bytes>,
+    send: Parts,
 ) -> Result<Sender, RegistryError> {
     let report = Report::new(&job.listeners, d);
     let window = job.inner.config.timeouts.idle;
@@ -266,13 +266,10 @@ impl Feed<'_> {
     }
 
     /// False where nobody wants more.
-    async fn hand_on(&mut self, mut data: Bytes) -> bool {
-        while !data.is_empty() {
-            let part = data.split_to(data.len().min(PART_MAX));
-            self.sent += part.len() as u64;
-            if self.send.send(part).await.is_err() || self.sent > self.d.size {
-                return false;
-            }
+    async fn hand_on(&mut self, data: Bytes) -> bool {
+        self.sent += data.len() as u64;
+        if !data.is_empty() && !self.send.send(data).await || self.sent > self.d.size {
+            return false;
         }
         self.report.tell(self.sent, LayerState::Fetching);
         true

@@ -3,19 +3,20 @@
 //! what manifest and configuration say.
 
 use super::feed::feed;
-use super::stream::{BlobReader, PARTS_WAITING, Problem, Source};
+use super::queue::queue;
+use super::stream::{BlobReader, Problem, Source};
 use super::{Job, permit};
 use crate::Inner;
+use crate::artifact::Part;
 use crate::manifest::{self, Descriptor};
 use crate::progress::{LayerState, Listeners, Progress};
 use content::Ingest;
-use layers::{Compression, Unpacked};
+use layers::Unpacked;
 use snapshots::{ChainId, LayerDraft};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 use types::{Digest, Error, ErrorKind, Result};
 
 /// Between two reports of progress.
@@ -25,7 +26,10 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     pub descriptor: Descriptor,
-    pub diff_id: Digest,
+    /// What its blob becomes.
+    pub part: Part,
+    /// What it unpacks to, as the image's configuration says; of an artifact nobody says it.
+    pub diff_id: Option<Digest>,
     pub chain: ChainId,
     /// The layers below, topmost first.
     pub below: Vec<ChainId>,
@@ -64,7 +68,7 @@ async fn get_as(job: &Arc<Job>, layer: &Layer, parallel: bool) -> Result<Ready> 
     let session = job.session().map_err(|error| error.context(format!("cannot get layer {digest}")))?;
     let mut anew = false;
     loop {
-        let (send, receive) = mpsc::channel(PARTS_WAITING);
+        let (send, receive) = queue();
         let work = tokio::task::spawn_blocking({
             let (job, layer) = (job.clone(), layer.clone());
             move || {
@@ -184,10 +188,10 @@ fn unpack(job: &Job, layer: &Layer, mut reader: BlobReader) -> Result<Ready, Fai
     let key = permit::layer_key(job, layer).map_err(Failure::Other)?;
     let unpacked = match key {
         None => {
-            let compression = layers::detect(&reader.magic());
-            unpack_into(job, &mut reader, compression, &draft)
+            let head = reader.head(layer.part.telling());
+            unpack_into(job, layer, &head, &mut reader, &draft)
         }
-        Some(key) => unpack_encrypted(job, &mut reader, &key, &draft),
+        Some(key) => unpack_encrypted(job, layer, &mut reader, &key, &draft),
     };
     if let Err(error) = unpacked.as_ref().map_err(Error::kind)
         && error == ErrorKind::ResourceExhausted
@@ -202,10 +206,12 @@ fn unpack(job: &Job, layer: &Layer, mut reader: BlobReader) -> Result<Ready, Fai
         Err(problem) => return Err(Failure::Blob(problem)),
     };
     let unpacked = unpacked.map_err(Failure::Other)?;
-    if unpacked.diff_id != layer.diff_id {
+    if let Some(said) = &layer.diff_id
+        && unpacked.diff_id != *said
+    {
         return Err(Failure::Other(Error::invalid(format!(
-            "its content has the diff id {}, and the image's configuration says {}; the image is broken",
-            unpacked.diff_id, layer.diff_id
+            "its content has the diff id {}, and the image's configuration says {said}; the image is broken",
+            unpacked.diff_id
         ))));
     }
     if let Some(ingest) = ingest {
@@ -216,16 +222,19 @@ fn unpack(job: &Job, layer: &Layer, mut reader: BlobReader) -> Result<Ready, Fai
 
 fn unpack_into(
     job: &Job,
+    layer: &Layer,
+    head: &[u8],
     reader: impl Read + Send,
-    compression: Compression,
     draft: &LayerDraft,
 ) -> Result<Unpacked> {
-    layers::unpack(reader, compression, draft.dir.as_fd(), job.inner.snapshotter.whiteouts(), &job.limits)
+    let (size, mode) = (layer.descriptor.size, job.inner.snapshotter.whiteouts());
+    layer.part.unpack(head, size, reader, draft.dir.as_fd(), mode, &job.limits)
 }
 
 /// The digest is that of the encrypted bytes, the diff id that of what they open to.
 fn unpack_encrypted(
     job: &Job,
+    layer: &Layer,
     reader: &mut BlobReader,
     key: &trust::LayerKey,
     draft: &LayerDraft,
@@ -234,8 +243,8 @@ fn unpack_encrypted(
     let mut plain = trust::Decrypted::new(reader, key)?;
     let mut magic = Vec::new();
     (&mut plain).take(4).read_to_end(&mut magic).map_err(failed)?;
-    let compression = layers::detect(&magic);
-    let unpacked = unpack_into(job, std::io::Cursor::new(magic).chain(&mut plain), compression, draft);
+    let whole = std::io::Cursor::new(&magic).chain(&mut plain);
+    let unpacked = unpack_into(job, layer, &magic, whole, draft);
     plain.finish().map_err(failed)?;
     unpacked
 }

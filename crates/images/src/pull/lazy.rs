@@ -16,12 +16,13 @@ pub(super) async fn lazily(
     resolved: &Resolved,
     plan: &[Layer],
 ) -> Result<()> {
-    if !job.inner.snapshotter.fetches_layers() {
+    // What is no layer of an image it does not know.
+    if !job.inner.snapshotter.fetches_layers() || plan.iter().any(|layer| layer.diff_id.is_none()) {
         return Ok(());
     }
     let digests: Arc<Vec<Digest>> =
         Arc::new(plan.iter().map(|layer| layer.descriptor.digest.clone()).collect());
-    let manifest = resolved.documents.last().map_or(&resolved.config.digest, |d| &d.digest).clone();
+    let manifest = resolved.manifest().clone();
     for (at, layer) in plan.iter().enumerate() {
         let (work, layer, digests) = (job.clone(), layer.clone(), digests.clone());
         let (name, manifest, descriptor) =
@@ -40,10 +41,20 @@ pub(super) async fn lazily(
                 manifest: &manifest,
                 annotations: &layer.descriptor.annotations,
             });
-            Ok(asked.unwrap_or_else(|error| {
-                tracing::warn!(layer = %layer.descriptor.digest, error = %error.chain(), "the snapshotter does not get this layer by itself; it is downloaded");
-                false
-            }))
+            let digest = &layer.descriptor.digest;
+            Ok(match asked {
+                // Its word alone is not enough: those above would be asked for on top of nothing.
+                Ok(true) if work.inner.is_whole(&layer.chain) => true,
+                Ok(true) => {
+                    tracing::warn!(layer = %digest, "the snapshotter says that it has this layer, and has it not; it is downloaded");
+                    false
+                }
+                Ok(false) => false,
+                Err(error) => {
+                    tracing::warn!(layer = %digest, error = %error.chain(), "the snapshotter does not get this layer by itself; it is downloaded");
+                    false
+                }
+            })
         })
         .await?;
         if !there {

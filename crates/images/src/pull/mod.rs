@@ -6,23 +6,28 @@
 
 mod feed;
 pub(crate) mod flight;
+mod keeper;
 mod layer;
 mod lazy;
 pub(crate) mod permit;
+mod plan;
+mod queue;
 mod stored;
 mod stream;
+mod turns;
 
-pub(crate) use permit::permit_import;
+pub(crate) use permit::{key_of, permit_import};
 pub(crate) use stored::{Stored, stored};
 
-use crate::image::{ConfigFile, ImageRecord, chain_ids};
+use crate::artifact::Artifact;
+use crate::image::{Contents, ImageConfig, ImageRecord};
 use crate::index::LayerRecord;
 use crate::lease::Lease;
 use crate::manifest::{self, Descriptor, Document, MANIFEST_MAX, ManifestError};
-use crate::platform::Platform;
 use crate::progress::{LayerState, Listeners, Progress};
 use crate::{Inner, Stop, blocking};
 use layer::{Layer, Ready, Report};
+use plan::plan;
 use registry::Auth;
 use registry::{Fetched, Session};
 use snapshots::ChainId;
@@ -30,7 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use types::digest::Algorithm;
 use types::{Digest, Error, ErrorKind, Reference, Result};
 
 /// Indexes in indexes that are followed.
@@ -60,6 +64,20 @@ struct Resolved {
     documents: Vec<Fetched>,
     config: Descriptor,
     layers: Vec<Descriptor>,
+    /// Where the manifest is an artifact's.
+    artifact: Option<Artifact>,
+}
+
+impl Resolved {
+    /// The digest of the manifest for this machine.
+    fn manifest(&self) -> &Digest {
+        self.documents.last().map_or(&self.config.digest, |d| &d.digest)
+    }
+
+    /// What the configuration, and an artifact's manifest, say.
+    fn contents(&self, config: &[u8]) -> Result<Contents> {
+        Contents::read(self.manifest(), self.artifact.clone(), &self.config, config, &self.layers)
+    }
 }
 
 /// Pulls a reference.
@@ -97,23 +115,24 @@ async fn pull(
     })
     .await?;
     let lease = inner.lease();
-    let limits = inner.config.unpack_limits();
+    let limits = inner.config.unpack_limits(inner.snapshotter.as_ref());
     let job = Arc::new(Job { inner, session: Some(session), listeners, limits, lease });
     if let Some(known) = unchanged(&job, &reference).await? {
         return Ok(known);
     }
     let resolved = resolve(&job, &reference).await?;
     let digests = resolved.documents.iter().map(|d| d.digest.clone()).collect();
-    permit::permit(&job.inner, job.session()?, &reference, digests).await?;
+    let evidence = permit::permit(&job.inner, job.session()?, &reference, digests).await?;
     let config_bytes = config(&job, &resolved.config).await?;
-    let file = ConfigFile::parse(&config_bytes)?;
-    let plan = plan(&job, &reference.to_string(), &resolved, &file)?;
+    let contents = resolved.contents(&config_bytes)?;
+    let plan = plan(&job, &reference.to_string(), &resolved, &contents)?;
     let documents = resolved.documents.iter().map(|d| &d.digest).chain([&resolved.config.digest]);
     let blobs: Vec<Digest> = documents.chain(resolved.layers.iter().map(|l| &l.digest)).cloned().collect();
     job.need(plan.iter().map(|l| l.chain.clone()).collect::<Vec<_>>(), blobs).await;
     lazy::lazily(&job, &reference, &resolved, &plan).await?;
     let committed = fetch(&job, &plan).await?;
-    let mut record = describe(&job.inner, &reference, &resolved, file, &plan);
+    let mut record = describe(&job.inner, &reference, &resolved, contents, &plan);
+    record.evidence = evidence;
     let id = record.id.clone();
     let work = job.clone();
     let stop = Stop::default();
@@ -151,7 +170,8 @@ async fn unchanged(job: &Arc<Job>, reference: &Reference) -> Result<Option<Arc<I
     let name = format!("{}@{digest}", reference.repository());
     let Some(known) = job.inner.index().by_name(&name) else { return Ok(None) };
     // The policy may have become stricter since it was pulled.
-    permit::permit(&job.inner, job.session()?, reference, vec![digest, known.manifest.clone()]).await?;
+    let digests = vec![digest, known.manifest.clone()];
+    let evidence = permit::permit(&job.inner, job.session()?, reference, digests).await?;
     job.need(known.chain.clone(), known.blobs.clone()).await;
     let tag = if reference.digest().is_none() { reference.tagged() } else { None };
     let work = job.clone();
@@ -160,6 +180,7 @@ async fn unchanged(job: &Arc<Job>, reference: &Reference) -> Result<Option<Arc<I
         if !work.inner.is_intact(&known) {
             return Ok(None);
         }
+        work.inner.add_evidence(&known.id, evidence)?;
         match tag {
             Some(tag) => work.inner.add_tag(&known.id, &tag, &before.id),
             None => Ok(work.inner.index().by_id(&known.id)),
@@ -185,7 +206,11 @@ async fn resolve(job: &Arc<Job>, reference: &Reference) -> Result<Resolved> {
         match manifest::parse(&current.digest, announced.as_deref(), &current.bytes)? {
             Document::Image { config, layers } => {
                 documents.push(current);
-                return Ok(Resolved { documents, config, layers });
+                return Ok(Resolved { documents, config, layers, artifact: None });
+            }
+            Document::Artifact { config, layers, artifact } => {
+                documents.push(current);
+                return Ok(Resolved { documents, config, layers, artifact: Some(artifact) });
             }
             Document::Index(manifests) => {
                 let chosen = manifest::choose(&current.digest, &manifests, platform)?.clone();
@@ -239,44 +264,6 @@ async fn config(job: &Arc<Job>, d: &Descriptor) -> Result<Vec<u8>> {
         Some(bytes) => Ok(bytes),
         None => Ok(job.session()?.small_blob(&d.digest, d.size, "the image's configuration").await?),
     }
-}
-
-/// Pairs the manifest's layers with the configuration's.
-fn plan(job: &Job, reference: &str, resolved: &Resolved, file: &ConfigFile) -> Result<Vec<Layer>> {
-    let (layers, diff_ids) = (&resolved.layers, &file.diff_ids);
-    if layers.len() != diff_ids.len() {
-        return Err(ManifestError::LayerCount { diff_ids: diff_ids.len(), layers: layers.len() }.into());
-    }
-    if let Some(other) = diff_ids.iter().find(|d| d.algorithm() != Algorithm::Sha256) {
-        return Err(Error::invalid(format!(
-            "the image names a layer's content by {}; only sha256 can be used there",
-            other.algorithm_name()
-        )));
-    }
-    let config = &file.config;
-    let own = Platform {
-        os: config.os.clone(),
-        arch: config.architecture.clone(),
-        variant: config.variant.clone(),
-    };
-    if !own.os.is_empty() && job.inner.config.platform.preference(&own).is_none() {
-        tracing::warn!(image = reference, platform = %own, "the image is made for another machine; its programs may not start");
-    }
-    let chain = chain_ids(diff_ids);
-    let plan = layers.iter().zip(diff_ids).enumerate().map(|(at, (descriptor, diff_id))| Layer {
-        descriptor: descriptor.clone(),
-        diff_id: diff_id.clone(),
-        chain: chain[at].clone(),
-        below: chain[..at].iter().rev().cloned().collect(),
-    });
-    let digest = resolved.documents.first().map_or(&resolved.config.digest, |d| &d.digest).clone();
-    job.listeners.tell(&Progress::Resolved {
-        reference: reference.to_string(),
-        digest,
-        layers: layers.len(),
-        bytes: layers.iter().fold(0, |sum, l| sum.saturating_add(l.size)),
-    });
-    Ok(plan.collect())
 }
 
 impl Job {
@@ -429,14 +416,14 @@ fn describe(
     inner: &Inner,
     reference: &Reference,
     resolved: &Resolved,
-    file: ConfigFile,
+    contents: Contents,
     plan: &[Layer],
 ) -> ImageRecord {
     // A reference with a digest names that content; its tag, if any, promises nothing.
     let tag = if reference.digest().is_none() { reference.tagged() } else { None };
     let outer = resolved.documents.first().map_or(&resolved.config.digest, |d| &d.digest);
     let digests = vec![format!("{}@{outer}", reference.repository())];
-    describe_as(inner, tag.into_iter().collect(), digests, resolved, file, plan)
+    describe_as(inner, tag.into_iter().collect(), digests, resolved, contents, plan)
 }
 
 /// The record of an image with these names and repository digests.
@@ -445,7 +432,7 @@ fn describe_as(
     names: Vec<String>,
     digests: Vec<String>,
     resolved: &Resolved,
-    file: ConfigFile,
+    contents: Contents,
     plan: &[Layer],
 ) -> ImageRecord {
     let documents = resolved.documents.iter().map(|d| d.digest.clone());
@@ -453,18 +440,23 @@ fn describe_as(
     if inner.config.keeps_layers() {
         blobs.extend(resolved.layers.iter().map(|l| l.digest.clone()));
     }
-    let manifest = resolved.documents.last().map_or(&resolved.config.digest, |d| &d.digest);
+    let manifest = resolved.manifest();
+    let (id, config, created) = match contents {
+        Contents::Image(file) => (&resolved.config.digest, file.config, file.created),
+        Contents::Artifact(artifact) => (manifest, ImageConfig::default(), artifact.created),
+    };
     ImageRecord {
-        id: resolved.config.digest.clone(),
+        id: id.clone(),
         names,
         digests,
         manifest: manifest.clone(),
-        config: file.config,
+        config,
         chain: plan.iter().map(|l| l.chain.clone()).collect(),
         size: resolved.layers.iter().fold(resolved.config.size, |sum, l| sum.saturating_add(l.size)),
-        created: file.created,
+        created,
         pulled_at: types::time::now_nanos(),
         blobs,
         pinned: false,
+        evidence: Default::default(),
     }
 }

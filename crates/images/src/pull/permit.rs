@@ -3,6 +3,8 @@
 
 use super::Job;
 use super::layer::Layer;
+use crate::evidence::Evidence;
+use crate::manifest::Descriptor;
 use crate::{Inner, blocking};
 use registry::{RegistryError, Session};
 use std::sync::Arc;
@@ -10,14 +12,14 @@ use trust::{LayerKey, Policy, PrivateKeys, Signature};
 use types::{Digest, Error, Reference, Result};
 
 /// Whether the policy takes the image that `digests` lead to, outermost first. Signatures are fetched only where
-/// the policy asks for them.
+/// the policy asks for them. What it was shown is given back, to be recorded with the image.
 pub(crate) async fn permit(
     inner: &Arc<Inner>,
     session: &Session,
     reference: &Reference,
     digests: Vec<Digest>,
-) -> Result<()> {
-    let Some(path) = inner.config.policy.clone() else { return Ok(()) };
+) -> Result<Evidence> {
+    let Some(path) = inner.config.policy.clone() else { return Ok(Evidence::default()) };
     let policy = Arc::new(blocking(move || Policy::read(&path)).await?);
     let signatures = match policy.rule(reference).needs_signatures() {
         true => signatures(session, &digests).await?,
@@ -25,7 +27,12 @@ pub(crate) async fn permit(
     };
     let reference = reference.clone();
     // Keys are read from the disk.
-    blocking(move || policy.rule(&reference).check(&reference, &digests, &signatures)).await
+    blocking(move || {
+        let rule = policy.rule(&reference);
+        rule.check(&reference, &digests, &signatures)?;
+        Ok(Evidence::of(&rule, &reference, digests, signatures))
+    })
+    .await
 }
 
 /// Whether the policy takes an image that comes from a file under these names: no registry is asked, so a name
@@ -67,11 +74,15 @@ fn failed(digest: &Digest, error: RegistryError) -> Error {
 
 /// What opens a layer; `None` where it is not encrypted. Blocks.
 pub(crate) fn layer_key(job: &Job, layer: &Layer) -> Result<Option<LayerKey>> {
-    let descriptor = &layer.descriptor;
+    key_of(&job.inner, &layer.descriptor)
+}
+
+/// The same of a layer that nobody pulls. Blocks.
+pub(crate) fn key_of(inner: &Inner, descriptor: &Descriptor) -> Result<Option<LayerKey>> {
     if !trust::is_encrypted(&descriptor.media_type) {
         return Ok(None);
     }
-    let folder = job.inner.config.decryption_keys.as_ref().ok_or_else(|| {
+    let folder = inner.config.decryption_keys.as_ref().ok_or_else(|| {
         Error::precondition(format!(
             "the layer {} is encrypted, and no folder of decryption keys is configured",
             descriptor.digest

@@ -2,11 +2,12 @@
 //! nobody to ask for what is missing.
 
 use super::{Job, Resolved, describe_as, fetch, plan};
-use crate::image::{ConfigFile, ImageRecord};
+use crate::artifact::Artifact;
+use crate::image::ImageRecord;
 use crate::lease::Lease;
 use crate::manifest::Descriptor;
 use crate::progress::Listeners;
-use crate::{Inner, blocking};
+use crate::{Inner, Stop, blocking};
 use registry::Fetched;
 use std::sync::Arc;
 use types::{Digest, Error, ErrorKind, Result};
@@ -21,6 +22,8 @@ pub(crate) struct Stored {
     pub config_bytes: Vec<u8>,
     /// The layers, bottom first.
     pub layers: Vec<Descriptor>,
+    /// Where the manifest is an artifact's.
+    pub artifact: Option<Artifact>,
     /// `host/path:tag` each.
     pub names: Vec<String>,
     /// `host/path@digest` each.
@@ -37,28 +40,32 @@ pub(crate) async fn stored(
     image: Stored,
 ) -> Result<Arc<ImageRecord>> {
     let discards = !inner.config.keeps_layers();
-    let limits = inner.config.unpack_limits();
+    let limits = inner.config.unpack_limits(inner.snapshotter.as_ref());
     let job = Arc::new(Job { inner: inner.clone(), session: None, listeners, limits, lease });
-    let file = ConfigFile::parse(&image.config_bytes)?;
-    let resolved = Resolved { documents: image.documents, config: image.config, layers: image.layers };
+    let Stored { documents, config, layers, artifact, .. } = image;
+    let resolved = Resolved { documents, config, layers, artifact };
+    let contents = resolved.contents(&image.config_bytes)?;
     let shown = image.names.first().map_or(resolved.config.digest.as_str(), String::as_str);
-    let plan = plan(&job, shown, &resolved, &file)?;
+    let plan = plan(&job, shown, &resolved, &contents)?;
     let documents = resolved.documents.iter().map(|d| &d.digest).chain([&resolved.config.digest]);
     let blobs = documents.chain(resolved.layers.iter().map(|l| &l.digest)).chain(&image.more_blobs);
     let blobs: Vec<Digest> = blobs.cloned().collect();
     job.need(plan.iter().map(|l| l.chain.clone()).collect::<Vec<_>>(), blobs).await;
     let committed = fetch(&job, &plan).await?;
-    let mut record = describe_as(&inner, image.names, image.digests, &resolved, file, &plan);
+    let mut record = describe_as(&inner, image.names, image.digests, &resolved, contents, &plan);
     record.blobs.extend(image.more_blobs);
     let id = record.id.clone();
     let work = job.clone();
+    let stop = Stop::default();
+    let given_up = stop.0.clone();
     blocking(move || {
         work.keep_documents(&resolved, &image.config_bytes, &record)?;
         // A layer that was unpacked already need not be in the archive.
         record.blobs.retain(|blob| work.inner.content.size(blob).is_some());
-        work.inner.record(record, &committed)
+        work.inner.record_unless(&given_up, record, &committed)
     })
     .await?;
+    drop(stop);
     let recorded = inner.index().by_id(&id);
     drop(job);
     if discards && let Err(error) = crate::collect::run(inner).await {

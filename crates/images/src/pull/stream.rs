@@ -1,23 +1,31 @@
 //! One blob on its way from the network, or from the content store, into whoever reads it: hashed,
-//! counted and (if it is kept) written to the content store as it passes. Memory: one part at a time,
-//! and a few more in the channel.
+//! counted and (if it is kept) written to the content store as it passes. Memory: what waits in the queue, and twice
+//! as much again.
 
+use super::keeper::{Keeper, Keeping};
+use super::queue::{Found, Receiver};
+use super::turns::{TURNS, Turn};
 use bytes::{Buf, Bytes};
-use content::{Hasher, Ingest};
+use content::Ingest;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
-use tokio::sync::mpsc;
+use std::time::Duration;
 use types::{Digest, Error, ErrorKind, Result};
 
-/// The largest part that is handed on, in bytes.
-pub(crate) const PART_MAX: usize = 64 << 10;
-/// Parts that may wait between the network and the reader.
-pub(crate) const PARTS_WAITING: usize = 8;
+/// The most that is read of a stored blob at once, in bytes.
+const PART_MAX: usize = 120 << 10;
+/// How long the network may take for the next bytes before another layer is decoded meanwhile.
+const SHORT: Duration = Duration::from_millis(1);
+/// Bytes from which on a blob is worth a thread that hashes and stores it.
+const LONG: u64 = 1 << 20;
+/// For ever, as long as the other end is there.
+const EVER: Duration = Duration::from_secs(3600);
 
 /// Where the bytes come from.
 pub(crate) enum Source {
     /// The network; closed early where fetching failed.
-    Network(mpsc::Receiver<Bytes>),
+    Network(Receiver),
     /// A blob of the content store.
     Stored(File),
 }
@@ -36,11 +44,14 @@ pub(crate) enum Fault {
 /// A blob that is read from beginning to end.
 pub(crate) struct BlobReader {
     source: Source,
+    /// What was taken from the network at once.
+    parts: VecDeque<Bytes>,
     part: Bytes,
-    hasher: Hasher,
+    /// Taken with the second part: what a decoder waits for before it begins, it finds in the first.
+    turn: Option<Turn<'static>>,
+    keeping: Keeping,
     count: u64,
     size: u64,
-    ingest: Option<Ingest>,
     fault: Option<Fault>,
 }
 
@@ -49,18 +60,19 @@ impl BlobReader {
     pub(crate) fn new(source: Source, digest: &Digest, size: u64, ingest: Option<Ingest>) -> BlobReader {
         BlobReader {
             source,
+            parts: VecDeque::new(),
             part: Bytes::new(),
-            hasher: Hasher::new(digest.algorithm()),
+            turn: None,
+            keeping: Keeping::Here(Keeper::new(digest, ingest)),
             count: 0,
             size,
-            ingest,
             fault: None,
         }
     }
 
-    /// The first bytes, without consuming them; fewer than four only where the blob is shorter.
-    pub(crate) fn magic(&mut self) -> [u8; 4] {
-        while self.part.len() < 4 {
+    /// The first bytes, without consuming them; fewer than `wanted` only where the blob is shorter.
+    pub(crate) fn head(&mut self, wanted: usize) -> Bytes {
+        while self.part.len() < wanted {
             match self.fetch() {
                 Ok(more) if !more.is_empty() => {
                     self.part = [std::mem::take(&mut self.part), more].concat().into();
@@ -68,10 +80,7 @@ impl BlobReader {
                 _ => break,
             }
         }
-        let mut magic = [0; 4];
-        let known = self.part.len().min(4);
-        magic[..known].copy_from_slice(&self.part[..known]);
-        magic
+        self.part.slice(..self.part.len().min(wanted))
     }
 
     /// Reads what is left, and gives back the ingest once length and digest are what `digest` says.
@@ -92,11 +101,11 @@ impl BlobReader {
             Some(Fault::Store(error)) => return Err(Problem::Other(error)),
             None => {}
         }
-        let found = self.hasher.finish();
+        let (found, ingest) = self.keeping.finish().map_err(Problem::Other)?;
         if found != *digest {
             return Err(Problem::WrongContent(format!("its digest is {found}")));
         }
-        Ok(self.ingest)
+        Ok(ingest)
     }
 
     /// The next part from the source; empty at the end.
@@ -104,14 +113,56 @@ impl BlobReader {
         if self.fault.is_some() {
             return Err(broken());
         }
-        let part = match &mut self.source {
-            Source::Network(parts) => parts.blocking_recv().unwrap_or_default(),
+        if self.turn.as_ref().is_some_and(Turn::is_over) {
+            self.turn = None;
+        }
+        if self.parts.is_empty() {
+            self.parts = self.more()?;
+            if let Err(error) = self.keeping.take(&self.parts) {
+                return Err(self.fail(Fault::Store(error)));
+            }
+        }
+        let part = self.parts.pop_front().unwrap_or_default();
+        if part.is_empty() {
+            if self.count < self.size {
+                return Err(self.fail(Fault::Ended));
+            }
+            return Ok(part);
+        }
+        if self.count > 0 && self.turn.is_none() {
+            self.turn = Some(TURNS.wait());
+        }
+        self.count += part.len() as u64;
+        if self.count > self.size {
+            return Err(self.fail(Fault::TooLong));
+        }
+        if self.count >= LONG {
+            self.keeping.spread();
+        }
+        Ok(part)
+    }
+
+    /// What the source has; nothing at its end.
+    fn more(&mut self) -> io::Result<VecDeque<Bytes>> {
+        match &mut self.source {
+            Source::Network(queue) => {
+                let mut patience = SHORT;
+                loop {
+                    match queue.take(patience) {
+                        Found::Parts(parts) => return Ok(parts),
+                        // Others may decode while this one waits.
+                        Found::Nothing => (self.turn, patience) = (None, EVER),
+                        Found::End => return Ok(VecDeque::new()),
+                    }
+                }
+            }
             Source::Stored(file) => {
                 let mut buffer = vec![0; PART_MAX];
                 match file.read(&mut buffer) {
+                    Ok(0) => Ok(VecDeque::new()),
                     Ok(length) => {
                         buffer.truncate(length);
-                        buffer.into()
+                        Ok([buffer.into()].into())
                     }
                     Err(cause) => {
                         let error = Error::with_source(
@@ -119,28 +170,11 @@ impl BlobReader {
                             "cannot read a stored layer; remove the image and pull it again",
                             cause,
                         );
-                        return Err(self.fail(Fault::Store(error)));
+                        Err(self.fail(Fault::Store(error)))
                     }
                 }
             }
-        };
-        if part.is_empty() {
-            if self.count < self.size {
-                return Err(self.fail(Fault::Ended));
-            }
-            return Ok(part);
         }
-        self.count += part.len() as u64;
-        if self.count > self.size {
-            return Err(self.fail(Fault::TooLong));
-        }
-        self.hasher.update(&part);
-        if let Some(ingest) = &mut self.ingest
-            && let Err(error) = ingest.write(&part)
-        {
-            return Err(self.fail(Fault::Store(error)));
-        }
-        Ok(part)
     }
 
     fn fail(&mut self, fault: Fault) -> io::Error {
@@ -182,12 +216,15 @@ impl Read for BlobReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pull::queue::queue;
+    use content::Hasher;
     use types::digest::Algorithm;
 
     fn reader(parts: &[&'static [u8]], digest: &Digest, size: u64) -> BlobReader {
-        let (send, receive) = mpsc::channel(16);
+        let (mut send, receive) = queue();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
         for part in parts {
-            send.try_send(Bytes::from_static(part)).expect("room");
+            assert!(runtime.block_on(send.send(Bytes::from_static(part))), "room");
         }
         BlobReader::new(Source::Network(receive), digest, size, None)
     }
@@ -196,14 +233,14 @@ mod tests {
     fn a_whole_blob_passes_even_where_its_reader_stops_early() {
         let digest = Hasher::of(Algorithm::Sha256, b"hello world");
         let mut blob = reader(&[b"h", b"el", b"lo world"], &digest, 11);
-        assert_eq!(&blob.magic(), b"hell");
+        assert_eq!(&blob.head(4)[..], b"hell");
         let mut first = [0; 5];
         blob.read_exact(&mut first).expect("read");
         assert_eq!(&first, b"hello");
         blob.finish(&digest).expect("whole");
         let short = Hasher::of(Algorithm::Sha256, b"ab");
         let mut blob = reader(&[b"ab"], &short, 2);
-        assert_eq!(blob.magic(), [b'a', b'b', 0, 0]);
+        assert_eq!(&blob.head(4)[..], b"ab");
         let mut all = Vec::new();
         assert!(blob.read_to_end(&mut all).is_ok() && all == b"ab");
         blob.finish(&short).expect("whole");

@@ -2,9 +2,10 @@
 //! store, by what it is, not by what it is called. Nothing of it gets a path on the disk, links are followed by name
 //! alone, and everything is bounded, for an archive may come from anywhere. What the names mean is decided elsewhere.
 
+use crate::Inner;
 use crate::lease::Lease;
 use crate::manifest::MANIFEST_MAX;
-use content::{Content, Hasher};
+use content::Hasher;
 use layers::UnpackLimits;
 use layers::archive::{Archive, Entry, Kind};
 use std::collections::HashMap;
@@ -65,10 +66,10 @@ impl Contents {
     }
 }
 
-/// Reads all of `incoming` into `content`; `lease` keeps what is stored. Blocks, on a thread of a runtime.
-pub(super) fn read(incoming: Incoming, content: &Content, lease: &Arc<Lease>) -> Result<Contents> {
+/// Reads all of `incoming` into the content store; `lease` keeps what is stored. Blocks, on a thread of a runtime.
+pub(super) fn read(incoming: Incoming, inner: &Inner, lease: &Arc<Lease>) -> Result<Contents> {
     let mut reader = Parts { incoming, part: bytes::Bytes::new(), failed: None };
-    let result = walk(&mut reader, content, lease);
+    let result = walk(&mut reader, inner, lease);
     match reader.failed {
         // Whatever the archive's reader made of it, this is what happened.
         Some(error) => Err(error),
@@ -76,7 +77,7 @@ pub(super) fn read(incoming: Incoming, content: &Content, lease: &Arc<Lease>) ->
     }
 }
 
-fn walk(reader: &mut Parts, content: &Content, lease: &Arc<Lease>) -> Result<Contents> {
+fn walk(reader: &mut Parts, inner: &Inner, lease: &Arc<Lease>) -> Result<Contents> {
     let compression = layers::detect(&reader.magic());
     let limits = UnpackLimits {
         max_bytes: BYTES_MAX,
@@ -138,7 +139,7 @@ fn walk(reader: &mut Parts, content: &Content, lease: &Arc<Lease>) -> Result<Con
             // Version 1 of docker's layers, which nobody reads any more.
             Kind::File if legacy(&name) => {}
             Kind::File => {
-                let stored = store(&mut archive, &entry, &name, content, lease)?;
+                let stored = store(&mut archive, &entry, &name, inner, lease)?;
                 let other = contents.files.insert(name.clone(), stored.clone());
                 if other.is_some_and(|other| other != stored) || contents.links.contains_key(&name) {
                     return refuse("is there twice, with different content");
@@ -157,12 +158,12 @@ fn store(
     archive: &mut Archive<'_>,
     entry: &Entry,
     name: &str,
-    content: &Content,
+    inner: &Inner,
     lease: &Arc<Lease>,
 ) -> Result<Stored> {
     let said = said(name);
     let mut hasher = Hasher::new(said.as_ref().map_or(Algorithm::Sha256, Digest::algorithm));
-    let mut ingest = content.ingest()?;
+    let mut ingest = inner.content.ingest()?;
     loop {
         let data = archive.data()?;
         if data.is_empty() {
@@ -177,7 +178,7 @@ fn store(
     }
     // Before it is there, or a collection might take it.
     Handle::current().block_on(lease.blobs([digest.clone()]));
-    content.commit(ingest, &digest)?;
+    inner.shelve(ingest, &digest)?;
     Ok(Stored { digest, size: entry.size })
 }
 
@@ -271,6 +272,15 @@ impl Read for Parts {
         buffer[..count].copy_from_slice(&self.part.split_to(count));
         Ok(count)
     }
+}
+
+/// The error of an upload whose sender is there and sends nothing.
+pub fn stalled(patience: std::time::Duration) -> Error {
+    let text = format!(
+        "nothing of the archive came for {} s, so it is given up; send it again, or raise registry.progress_timeout",
+        patience.as_secs()
+    );
+    Error::new(ErrorKind::DeadlineExceeded, text)
 }
 
 /// The error of an upload whose sender went away.

@@ -3,13 +3,14 @@
 
 use super::held::Held;
 use super::tree::{self, Own, Tree};
-use crate::image::{ImageRecord, chain_ids};
+use crate::image::{Contents, ImageRecord};
 use crate::index::LayerRecord;
 use crate::lease::Lease;
+use crate::manifest::{self, Document, ManifestError};
 use crate::{ChainId, Images, blocking};
 use serde_json::Value;
 use std::collections::HashMap;
-use types::{Digest, Result};
+use types::{Digest, Error, Result};
 
 /// A document or a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +30,8 @@ pub struct LayerDetails {
     pub blob: BlobDetails,
     /// Whether it is kept as it is fetched.
     pub kept: bool,
-    /// Digest of its content without compression.
-    pub diff_id: Digest,
+    /// Digest of its content without compression; of an artifact nothing names it.
+    pub diff_id: Option<Digest>,
     /// Its name together with all below it.
     pub chain: ChainId,
     /// Bytes and inodes that it takes unpacked; `None` where it is not here.
@@ -42,6 +43,8 @@ pub struct LayerDetails {
 pub struct ImageDetails {
     /// The image's configuration, as it was written.
     pub config: Value,
+    /// What an artifact is; an image has none.
+    pub artifact_type: Option<String>,
     /// The manifest for this machine.
     pub manifest: BlobDetails,
     /// The index that each repository digest means, where it is one.
@@ -90,14 +93,28 @@ fn part(d: &crate::manifest::Descriptor) -> BlobDetails {
     BlobDetails { digest: d.digest.clone(), media_type: d.media_type.clone(), size: d.size }
 }
 
+/// It was read when it came.
+fn unreadable(error: ManifestError) -> Error {
+    Error::from(error).context("the image's manifest is not what it was")
+}
+
 fn describe(
     own: Own,
     indexes: Vec<BlobDetails>,
     sizes: &HashMap<ChainId, LayerRecord>,
     kept: impl Fn(&crate::manifest::Descriptor) -> bool,
 ) -> Result<ImageDetails> {
-    let diff_ids = crate::image::ConfigFile::parse(&own.config_bytes)?.diff_ids;
-    let chain = chain_ids(&diff_ids);
+    let digest = &own.manifest.descriptor.digest;
+    let artifact = match manifest::parse(digest, None, &own.manifest.bytes).map_err(unreadable)? {
+        Document::Artifact { artifact, .. } => Some(artifact),
+        Document::Image { .. } | Document::Index(_) => None,
+    };
+    let contents = Contents::read(digest, artifact, &own.config, &own.config_bytes, &own.layers)?;
+    let chain = contents.chain_ids(&own.layers);
+    let (artifact_type, diff_ids): (_, Vec<Option<Digest>>) = match contents {
+        Contents::Image(file) => (None, file.diff_ids.into_iter().map(Some).collect()),
+        Contents::Artifact(artifact) => (Some(artifact.kind), vec![None; own.layers.len()]),
+    };
     let config = serde_json::from_slice(&own.config_bytes).unwrap_or(Value::Null);
     let layers = own.layers.iter().zip(diff_ids).zip(chain).map(|((layer, diff_id), chain)| LayerDetails {
         blob: part(layer),
@@ -106,5 +123,6 @@ fn describe(
         unpacked: sizes.get(&chain).map(|layer| (layer.bytes, layer.inodes)),
         chain,
     });
-    Ok(ImageDetails { config, manifest: part(&own.manifest.descriptor), indexes, layers: layers.collect() })
+    let (manifest, layers) = (part(&own.manifest.descriptor), layers.collect());
+    Ok(ImageDetails { config, artifact_type, manifest, indexes, layers })
 }

@@ -65,6 +65,12 @@ impl Images {
             let record = self.find(asked).ok_or_else(|| {
                 Error::not_found(format!("there is no image {:?} here; pull it first", shorten(asked)))
             })?;
+            if format == ArchiveFormat::Docker && record.is_artifact() {
+                return Err(Error::invalid(format!(
+                    "{:?} is an artifact, which no archive of Docker's form can hold; leave out `--format`, or say oci-archive",
+                    shorten(asked)
+                )));
+            }
             lease.need([], record.blobs.clone()).await;
             let name = named(&record, asked);
             let names = match &name {

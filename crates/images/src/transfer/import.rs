@@ -4,17 +4,16 @@
 use super::archive::{self, Incoming};
 use super::found::{Archived, Found, found};
 use super::held::Held;
+use crate::artifact::Artifact;
 use crate::lease::Lease;
 use crate::manifest::{self, CONFIG_MAX, Descriptor, Document, MANIFEST_MAX, ManifestError};
 use crate::platform::Platform;
 use crate::progress::{Listeners, ProgressSender};
 use crate::pull::{Stored, permit_import, stored};
 use crate::{Images, Inner, blocking};
-use content::{Content, Hasher};
 use registry::Fetched;
 use std::collections::HashSet;
 use std::sync::Arc;
-use types::digest::Algorithm;
 use types::reference::shorten;
 use types::{Digest, Error, Reference, Result};
 
@@ -90,16 +89,16 @@ fn understand(
     options: &ImportOptions,
 ) -> Result<Vec<Stored>> {
     let content = &inner.content;
-    let contents = archive::read(incoming, content, lease)?;
+    let contents = archive::read(incoming, inner, lease)?;
     let mut held = Held::default();
     let (archived, made) = found(&contents, content, &mut held)?;
     for manifest in made {
-        keep(content, lease, &manifest)?;
+        keep(inner, lease, &manifest)?;
     }
     let images = match archived {
         Archived::Images(images) => images,
         Archived::Platforms(index, manifests) => {
-            let digest = keep(content, lease, &index)?;
+            let digest = keep(inner, lease, &index)?;
             // Whether one of them fits is told here, by the name of what the user has.
             manifest::choose(&digest, &manifests, &inner.config.platform)?;
             let descriptor = Descriptor::new(manifest::OCI_INDEX, digest, index.len() as u64);
@@ -111,18 +110,19 @@ fn understand(
     let mut understood = Vec::new();
     for image in chosen {
         let names = names(&image, options)?;
+        // Signatures and other artifacts lie in layouts beside the images that they are about.
+        let beside = |artifact: &Artifact| !alone && (names.is_empty() || artifact.has_subject);
         if names.is_empty() && inner.config.policy.is_some() {
             return Err(Error::precondition(
                 "an image policy is configured, which goes by names, and the image has none: give it one with --name",
             ));
         }
         permit_import(inner, &names)?;
-        match follow(inner, lease, &mut held, &image.descriptor, options.all_platforms) {
+        match follow(inner, lease, &mut held, &image.descriptor, options.all_platforms, beside) {
             Ok(mut stored) => {
                 name(&mut stored, &image, names)?;
                 understood.push(stored);
             }
-            // Signatures and other artifacts lie in layouts beside the images that they are about.
             Err(Refused::NoImage(error)) if !alone => {
                 tracing::info!(digest = %image.descriptor.digest, why = %error.chain(), "passed over in the archive");
             }
@@ -136,11 +136,10 @@ fn understand(
 }
 
 /// Stores a document, and gives its digest.
-fn keep(content: &Content, lease: &Arc<Lease>, document: &[u8]) -> Result<Digest> {
-    let digest = Hasher::of(Algorithm::Sha256, document);
-    tokio::runtime::Handle::current().block_on(lease.blobs([digest.clone()]));
-    content.write(&digest, document)?;
-    Ok(digest)
+fn keep(inner: &Inner, lease: &Arc<Lease>, document: &[u8]) -> Result<Digest> {
+    inner.shelve_document(document, |digest| {
+        tokio::runtime::Handle::current().block_on(lease.blobs([digest.clone()]));
+    })
 }
 
 /// The images that are asked for.
@@ -246,24 +245,28 @@ impl From<Error> for Refused {
 impl From<ManifestError> for Refused {
     fn from(error: ManifestError) -> Self {
         match error {
-            ManifestError::NotAnImage { .. } => Refused::NoImage(error.into()),
+            ManifestError::NotAnImage { .. }
+            | ManifestError::EmptyArtifact { .. }
+            | ManifestError::Blob { .. } => Refused::NoImage(error.into()),
             _ => Refused::Broken(error.into()),
         }
     }
 }
 
-/// Follows a descriptor through indexes to the manifest for this machine and its configuration. Blocks.
+/// Follows a descriptor through indexes to the manifest for this machine and its configuration. Of an artifact `beside`
+/// says whether it is passed over. Blocks.
 fn follow(
     inner: &Inner,
     lease: &Arc<Lease>,
     held: &mut Held,
     top: &Descriptor,
     all_platforms: bool,
+    beside: impl Fn(&Artifact) -> bool,
 ) -> Result<Stored, Refused> {
     let platform: &Platform = &inner.config.platform;
     let mut documents = Vec::new();
     let mut descriptor = top.clone();
-    let (config, layers) = loop {
+    let (config, layers, artifact) = loop {
         held.add(descriptor.size.min(MANIFEST_MAX))?;
         let bytes = read(inner, lease, &descriptor, "manifest", MANIFEST_MAX)?;
         let announced = Some(descriptor.media_type.as_str()).filter(|kind| !kind.is_empty());
@@ -271,7 +274,12 @@ fn follow(
         let media_type = announced.map(str::to_owned);
         documents.push(Fetched { bytes, media_type, digest: descriptor.digest.clone() });
         match document {
-            Document::Image { config, layers } => break (config, layers),
+            Document::Image { config, layers } => break (config, layers, None),
+            Document::Artifact { artifact, .. } if beside(&artifact) => {
+                let what = "an artifact beside an image, which has no name or is about something else";
+                return Err(Refused::NoImage(Error::invalid(what)));
+            }
+            Document::Artifact { config, layers, artifact } => break (config, layers, Some(artifact)),
             Document::Index(manifests) => {
                 if documents.len() > NESTING_MAX {
                     return Err(ManifestError::TooDeep(NESTING_MAX).into());
@@ -283,7 +291,8 @@ fn follow(
     held.add(config.size.min(CONFIG_MAX))?;
     let config_bytes = read(inner, lease, &config, "configuration", CONFIG_MAX)?;
     let more_blobs = if all_platforms { others(inner, lease, &documents)? } else { Vec::new() };
-    Ok(Stored { documents, config, config_bytes, layers, names: Vec::new(), digests: Vec::new(), more_blobs })
+    let (names, digests) = (Vec::new(), Vec::new());
+    Ok(Stored { documents, config, config_bytes, layers, artifact, names, digests, more_blobs })
 }
 
 /// A small blob that the archive must have, or the content store.
@@ -328,7 +337,7 @@ fn others(inner: &Inner, lease: &Arc<Lease>, documents: &[Fetched]) -> Result<Ve
         // What is no image is kept as it is, without what it points to.
         let next = match manifest::parse(&document.digest, None, &bytes) {
             Ok(Document::Index(manifests)) if depth <= NESTING_MAX => manifests,
-            Ok(Document::Image { config, layers }) => {
+            Ok(Document::Image { config, layers } | Document::Artifact { config, layers, .. }) => {
                 let blobs =
                     [config].into_iter().chain(layers).filter(|d| there(d) && seen.insert(d.digest.clone()));
                 kept.extend(blobs.map(|d| d.digest));

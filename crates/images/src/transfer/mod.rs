@@ -12,11 +12,22 @@ mod import;
 mod outgoing;
 mod pack;
 mod push;
+mod shelve;
 mod tree;
 
-pub use archive::{Incoming, broken_off};
+pub use archive::{Incoming, broken_off, stalled};
 pub use details::{BlobDetails, ImageDetails, LayerDetails};
 pub use export::{ArchiveFormat, Exported};
 pub use import::{ImportOptions, Imported};
 pub use pack::{PackConfig, PackOptions, StoredLayer};
 pub use push::{PushProgress, PushSender, PushState, Pushed};
+
+use crate::Images;
+use std::time::Duration;
+
+impl Images {
+    /// How long whoever sends or takes an archive may be silent: as long as a registry may.
+    pub fn patience(&self) -> Duration {
+        self.0.config.timeouts.idle
+    }
+}

@@ -104,7 +104,7 @@ impl Images {
             }
             let digest = hasher.finish();
             tokio::runtime::Handle::current().block_on(lease.blobs([digest.clone()]));
-            inner.content.commit(ingest, &digest)?;
+            inner.shelve(ingest, &digest)?;
             Ok(StoredLayer { digest, size, compression: layers::detect(&magic), lease })
         })
         .await
@@ -128,6 +128,12 @@ impl Images {
                         shorten(asked)
                     ))
                 })?;
+                if record.is_artifact() {
+                    return Err(Error::invalid(format!(
+                        "{:?} is an artifact; only a container image can be packed upon",
+                        shorten(asked)
+                    )));
+                }
                 layer.lease.need(record.chain.clone(), record.blobs.clone()).await;
                 Some(record)
             }
@@ -224,6 +230,7 @@ fn compose(
         config,
         config_bytes,
         layers,
+        artifact: None,
         names: options.name.tagged().into_iter().collect(),
         digests: vec![format!("{}@{digest}", options.name.repository())],
         more_blobs: Vec::new(),

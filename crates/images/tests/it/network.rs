@@ -298,8 +298,8 @@ async fn only_this_machine_is_trusted_by_default_and_no_host_that_it_names() {
     let (_, config) = tls(&["http/1.1"]);
     let realm = Server::start_tls(Shelf::default(), config).await;
     let port = realm.addr.port();
-    // 0.0.0.0 leads to this machine, too, but by its name it is another host.
-    for (host, asked) in [("0.0.0.0", 0), ("127.0.0.1", 1)] {
+    // The first leads to this machine, too, but by its name it is another host.
+    for (host, asked) in [("[::ffff:127.0.0.1]", 0), ("127.0.0.1", 1)] {
         let server = Server::start(Shelf::default(), move |_| {
             let challenge = format!("Bearer realm=\"https://{host}:{port}/token\",service=\"reg\"");
             Some(Reply::error(401, "UNAUTHORIZED", "who").with("www-authenticate", challenge))

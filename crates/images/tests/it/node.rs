@@ -3,7 +3,7 @@
 use corten_images::{Images, ImagesConfig, Pinned, Timeouts};
 use snapshots::Snapshotter;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use store::meta::Meta;
 
@@ -11,6 +11,8 @@ pub struct Node {
     pub images: Images,
     pub snapshotter: Arc<dyn Snapshotter>,
     pub root: PathBuf,
+    /// For a look; it is the images' own.
+    pub meta: Weak<Meta>,
     settings: Settings,
     // Last, so that everything in it is closed before it goes.
     _dir: Option<tempfile::TempDir>,
@@ -54,7 +56,7 @@ impl Default for Settings {
 }
 
 /// Opens the metadata. A node that was dropped has it open until its background work has seen that.
-fn metadata(root: &std::path::Path) -> Meta {
+pub fn metadata(root: &std::path::Path) -> Meta {
     let end = std::time::Instant::now() + Duration::from_secs(10);
     loop {
         match Meta::open(&root.join("meta.redb")) {
@@ -103,6 +105,7 @@ impl Node {
             std::fs::write(root.join("registries.conf"), text).expect("registries.conf");
         }
         let meta = Arc::new(metadata(&root));
+        let look = Arc::downgrade(&meta);
         let snapshotter =
             snapshots::open(settings.snapshotter, &root.join("snapshots")).expect("snapshotter");
         let config = ImagesConfig {
@@ -126,7 +129,7 @@ impl Node {
             Some(boot) => Images::open_with_boot(config, meta, snapshotter.clone(), boot),
         };
         let images = images.expect("images");
-        Node { images, snapshotter, root, settings, _dir: dir }
+        Node { images, snapshotter, root, meta: look, settings, _dir: dir }
     }
 
     /// The node of a disk whose machine was started again.
@@ -141,7 +144,7 @@ impl Node {
 
     /// The same node after its configuration was changed between two runs of its daemon.
     pub fn restarted_with(self, change: impl FnOnce(&mut Settings)) -> Node {
-        let Node { images, snapshotter, root, mut settings, _dir } = self;
+        let Node { images, snapshotter, root, mut settings, _dir, .. } = self;
         drop((images, snapshotter));
         change(&mut settings);
         Node::open(root, settings, _dir)
@@ -149,7 +152,7 @@ impl Node {
 
     /// The same node after its metadata was changed between two runs of its daemon.
     pub fn restarted_after(self, change: impl FnOnce(&Meta)) -> Node {
-        let Node { images, snapshotter, root, settings, _dir } = self;
+        let Node { images, snapshotter, root, settings, _dir, .. } = self;
         drop((images, snapshotter));
         change(&metadata(&root));
         Node::open(root, settings, _dir)

@@ -189,3 +189,95 @@ async fn an_encrypted_layer_is_pulled_with_its_key_and_without_names_the_recipie
     let image = node.images.pull(&image, None, None).await.expect("with the key");
     assert_eq!(node.file(&image, "f").as_deref(), Some("a secret"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_opens_encrypted_layers_whose_keys_are_there_and_only_measures_the_others() {
+    let Some(place) = Place::new() else { return };
+    place.key("ours");
+    place.policy(&format!(r#""{}":[{{"type":"insecureAcceptAnything"}}]"#, place.registry.host()));
+    let recipient = format!("jwe:{}", place.path("ours.pub").display());
+    let image = place.copy("sealed", "a secret", &["--encryption-key", &recipient]);
+    std::fs::create_dir(place.path("keys")).expect("mkdir");
+    std::fs::copy(place.path("ours"), place.path("keys/ours.pem")).expect("copy");
+    let node = place.node();
+    let image = node.images.pull(&image, None, None).await.expect("with the key");
+    let report = node.images.check(&[], false, None, None).await.expect("check");
+    assert!(report.damages.is_empty(), "{:?}", report.damages);
+    assert_eq!((report.layers, report.measured), (1, 0), "it was compared");
+    let file = crate::keep::trees::layer(&node, &image.chain[0]).join("f");
+    let modified = std::fs::metadata(&file).and_then(|facts| facts.modified()).expect("time");
+    std::fs::write(&file, "a sEcret").expect("turn");
+    let open = std::fs::File::options().write(true).open(&file).expect("open");
+    open.set_times(std::fs::FileTimes::new().set_modified(modified)).expect("times");
+    let report = node.images.check(&[], false, None, None).await.expect("check");
+    let whats: Vec<&str> = report.damages.iter().map(|damage| damage.what.as_str()).collect();
+    assert_eq!(whats, ["/f has other content from byte 3 on"]);
+    // Whole again from the blob that is here, which stays encrypted.
+    let report = node.images.check(&[], true, None, None).await.expect("check");
+    assert!(report.damages.iter().all(|damage| damage.repaired), "{:?}", report.damages);
+    assert_eq!(node.file(&image, "f").as_deref(), Some("a secret"));
+    std::fs::remove_file(place.path("keys/ours.pem")).expect("remove");
+    let report = node.images.check(&[], false, None, None).await.expect("without the key");
+    assert!(report.damages.is_empty(), "{:?}", report.damages);
+    assert_eq!((report.layers, report.measured, report.blobs), (0, 1, 3), "the blob is read all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_becomes_stricter_counts_for_new_containers_and_asks_no_registry() {
+    let Some(place) = Place::new() else { return };
+    place.key("ours");
+    place.key("theirs");
+    let good = place.signed("good", "ours");
+    let plain = place.copy("plain", "plain", &[]);
+    let host = place.registry.host();
+    let key = place.path("ours.pub");
+    let signed = format!(r#""{host}":[{{"type":"sigstoreSigned","keyPath":{key:?}}}]"#);
+    let anything = format!(r#""{host}":[{{"type":"insecureAcceptAnything"}}]"#);
+    place.policy(&anything);
+    let node = place.node();
+    let unsigned = node.images.pull(&plain, None, None).await.expect("anything");
+    let unsigned = node.images.find(unsigned.id.as_str()).expect("recorded");
+    place.policy(&signed);
+    node.images.pull(&good, None, None).await.expect("signed");
+    let image = node.images.find(&good.to_string()).expect("recorded");
+    let (name, id) = (good.to_string(), image.id.to_string());
+    let asked = [["", &name], [&name, &id], ["", &id]];
+    for names in &asked {
+        node.images.permit_use(&image, names).await.expect("what was fetched at its pull vouches for it");
+    }
+    // Not so for what was pulled when no signature was asked for.
+    let rule = format!("transports.docker[\"{host}\"], requirement 1 (sigstoreSigned)");
+    let plain_name = plain.to_string();
+    let refused = |error| denied(error, &["no signature", &rule, "pull it again"]);
+    refused(node.images.permit_use(&unsigned, &[&plain_name]).await.expect_err("unsigned"));
+    // That it is signed by now changes nothing until somebody pulls it: nobody is asked.
+    place.sign("plain", &plain_name, &unsigned.manifest, "ours");
+    refused(node.images.permit_use(&unsigned, &[&plain_name]).await.expect_err("unsigned"));
+    node.images.pull(&plain, None, None).await.expect("signed by now, and unchanged");
+    let node = node.restarted();
+    let unsigned = node.images.find(&plain_name).expect("recorded");
+    node.images.permit_use(&unsigned, &[&plain_name]).await.expect("known from the disk");
+    // The keys are those of now.
+    std::fs::copy(place.path("theirs.pub"), &key).expect("copy");
+    for names in &asked {
+        let error = node.images.permit_use(&image, names).await.expect_err("the key changed");
+        denied(error, &["not made by a key", &rule]);
+    }
+    place.policy(&format!(r#""{host}":[{{"type":"reject"}}]"#));
+    let error = node.images.permit_use(&image, &[&id]).await.expect_err("rejected");
+    denied(error, &["requirement 1 (reject)", &host]);
+    // The name that the author wrote counts, where the image has it; by its id it may be used under any of its names.
+    place.policy(&format!(r#""{host}/other":[{{"type":"insecureAcceptAnything"}}],{anything}"#));
+    run(Command::new("skopeo")
+        .args(["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"])
+        .args([format!("docker://{good}"), format!("docker://{host}/other:1")]));
+    let other = Reference::parse(&format!("{host}/other:1")).expect("reference");
+    node.images.pull(&other, None, None).await.expect("anything");
+    place.policy(&format!(r#""{host}/other":[{{"type":"insecureAcceptAnything"}}]"#));
+    let image = node.images.find(&id).expect("recorded");
+    node.images.permit_use(&image, &["", &id]).await.expect("under its other name");
+    node.images.permit_use(&image, &[&other.to_string(), &id]).await.expect("that name");
+    node.images.permit_use(&image, &["no.example/such:1", &id]).await.expect("a name that it has not");
+    let error = node.images.permit_use(&image, &[&name, &id]).await.expect_err("the name that was asked for");
+    denied(error, &["default, requirement 1 (reject)", &name]);
+}

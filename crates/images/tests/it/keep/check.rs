@@ -6,7 +6,7 @@ use crate::node::{Node, Settings};
 use crate::server::{Server, Shelf};
 use corten_images::{Auth, CheckEvent, CheckReport, Damage, Damaged};
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// Turns one byte of a file, and leaves its times as they were: what a disk does.
@@ -185,7 +185,11 @@ async fn a_container_that_runs_on_a_damaged_layer_keeps_it_until_it_goes() {
     assert_eq!(fs::read_to_string(place.join("own")).expect("read"), "own");
     node.images.collect().await.expect("collect");
     assert_eq!(seen(), damaged);
-    // It outlives the daemon, as the container does.
+    // It outlives the daemon, as the container does; also one that ended before it could write down whom it is kept for.
+    let replaced = snapshots(&node).join("replaced");
+    let kept = names(&replaced).into_iter().find(|name| !name.ends_with(".users")).expect("the old layer");
+    let inode = fs::metadata(replaced.join(&kept)).expect("metadata").ino();
+    fs::write(replaced.join(format!("{kept}.users")), format!("open {inode}\n")).expect("write");
     let node = node.restarted();
     node.images.hold_layers("c1", record.chain.clone());
     node.images.collect().await.expect("collect");
@@ -222,8 +226,7 @@ async fn where_no_blobs_are_kept_a_lost_file_is_found_and_the_layer_fetched_agai
         let record = node.images.list()[0].clone();
         let place = tree(&node, &record.chain[1]);
         let good = files(&place);
-        let report = check(&node, false).await;
-        assert_eq!((report.damages.len(), report.layers, report.measured), (0, 0, 2));
+        numbered(&node).await;
         fs::remove_file(place.join("etc/more")).expect("remove");
         assert!(only(&check(&node, false).await).what.contains("entries"));
         let report = check(&node, true).await;
@@ -231,6 +234,45 @@ async fn where_no_blobs_are_kept_a_lost_file_is_found_and_the_layer_fetched_agai
         assert_eq!(files(&place), good);
         assert!(check(&node, false).await.damages.is_empty());
         assert_eq!(node.content("blobs/sha256").len(), 2, "a repair keeps no more than a pull");
+    }
+}
+
+/// Waits until it is known what all layers are whose blobs are not kept, and finds them whole.
+async fn numbered(node: &Node) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let report = check(node, false).await;
+        assert!(report.damages.is_empty(), "{:?}", report.damages);
+        assert_eq!(report.layers + report.measured, 2);
+        if report.measured == 0 {
+            return;
+        }
+        assert!(std::time::Instant::now() < end, "no number is taken of a layer");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_blobs_are_kept_one_turned_byte_is_found_and_the_layer_fetched_again() {
+    for snapshotter in ["overlayfs", "native"] {
+        let settings = Settings { snapshotter, discard: true, ..Settings::default() };
+        let Case { server: _server, node, .. } = case(settings).await;
+        let record = node.images.list()[0].clone();
+        numbered(&node).await;
+        let place = tree(&node, &record.chain[0]);
+        let good = files(&place);
+        flip(&place.join("big"), 699_999);
+        // It was taken at the pull, and is not taken anew.
+        let node = node.restarted();
+        let report = check(&node, false).await;
+        assert_eq!((report.layers, report.measured), (2, 0), "it is known from the start");
+        assert_eq!(only(&report).what, "its files are not what was unpacked", "{snapshotter}");
+        assert_eq!((only(&report).part, &only(&report).digest), (Damaged::Layer, &record.chain[0]));
+        assert!(only(&check(&node, true).await).repaired, "{snapshotter}");
+        assert_eq!(files(&place), good);
+        numbered(&node).await;
+        flip(&place.join("big"), 5);
+        assert_eq!(only(&check(&node, false).await).what, "its files are not what was unpacked");
     }
 }
 

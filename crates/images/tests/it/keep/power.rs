@@ -3,7 +3,7 @@
 //!
 //! The disk is a file in a btrfs, which is cloned while the node writes to it: a clone holds what had reached the disk, and
 //! nothing of what was still in memory. Mounting it replays the journal, as after a cut. Writes that the node's file system
-//! has sent reach the file in their order, so what a disk may lose out of order from its own cache is not shown here.
+//! has sent reach the file in their order; `order` has disks that lose them out of order.
 
 use super::disk::{Loop, Mount, can, make};
 use super::killed::{Dice, chain};
@@ -12,6 +12,7 @@ use crate::image::{Image, layer, noise};
 use crate::node::{Node, Settings};
 use crate::server::{Server, Shelf};
 use crate::transfer::{Archive, incoming};
+use corten_images::ImageRecord;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const IMAGES: usize = 5;
+pub const IMAGES: usize = 5;
 
 /// One thing that was done with an image.
 #[derive(Debug, Clone)]
@@ -38,14 +39,14 @@ struct Cut {
     end: Instant,
 }
 
-struct Gallery {
-    images: Vec<Image>,
+pub struct Gallery {
+    pub images: Vec<Image>,
     /// Content of each layer.
     layers: BTreeMap<String, Vec<(String, Vec<u8>)>>,
 }
 
 impl Gallery {
-    fn new() -> Gallery {
+    pub fn new() -> Gallery {
         let mut layers = BTreeMap::new();
         let pack = |files: Vec<(String, Vec<u8>)>| {
             let parts: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
@@ -71,9 +72,14 @@ impl Gallery {
         Gallery { images, layers }
     }
 
-    async fn serve(&self) -> Server {
+    pub async fn serve(&self) -> Server {
         let shelf = self.images.iter().enumerate();
         Server::start(shelf.fold(Shelf::default(), |s, (n, i)| s.with(&format!("v{n}"), i)), |_| None).await
+    }
+
+    /// Which of the images it is.
+    pub fn position(&self, image: &ImageRecord) -> usize {
+        self.images.iter().position(|own| own.id() == image.id.as_str()).expect("an image of ours")
     }
 }
 
@@ -130,6 +136,26 @@ fn possible(deeds: &[Deed], image: usize, cut: &Cut) -> bool {
     own().any(|deed| deed.pull && removed.is_none_or(|removed| deed.begin > removed))
 }
 
+/// Panics unless all layers of an image have the content that they should.
+pub fn layers_are_whole(gallery: &Gallery, node: &Node, image: &ImageRecord) {
+    for chain in &image.chain {
+        let whole = files(&tree(node, chain)) == gallery.layers[chain.as_str()];
+        assert!(whole, "layer {chain} of image {} is not whole", gallery.position(image));
+    }
+}
+
+/// Compares what a node has after a cut with what its images are. Which are recorded.
+pub async fn inspect(gallery: &Gallery, node: &Node) -> Vec<usize> {
+    let list = node.images.list();
+    list.iter().for_each(|image| layers_are_whole(gallery, node, image));
+    node.images.collect().await.expect("collect");
+    exactly(node, &list, &[]);
+    blobs_are_whole(node);
+    let report = node.images.check(&[], false, None, None).await.expect("check");
+    assert!(report.damages.is_empty(), "{:?}", report.damages);
+    list.iter().map(|image| gallery.position(image)).collect()
+}
+
 /// Mounts a cut, opens the node in it, and compares.
 async fn look(
     gallery: &Gallery,
@@ -143,22 +169,11 @@ async fn look(
     // Two file systems of one UUID: xfs asks for it to be meant (xfs(5), nouuid).
     let mount = Mount::new(device.device(), kind, if kind == "xfs" { "nouuid" } else { "" }, at);
     let node = Node::open_after_reboot(mount.path().join("store"), settings.clone());
-    let list = node.images.list();
-    for image in &list {
-        let known =
-            gallery.images.iter().position(|i| i.id() == image.id.as_str()).expect("an image of ours");
-        assert!(possible(deeds, known, cut), "image {known} was removed before the cut, or never pulled");
-        for chain in &image.chain {
-            let expected = &gallery.layers[chain.as_str()];
-            assert!(files(&tree(&node, chain)) == *expected, "layer {chain} of image {known} is not whole");
-        }
+    let found = inspect(gallery, &node).await;
+    for known in &found {
+        assert!(possible(deeds, *known, cut), "image {known} was removed before the cut, or never pulled");
     }
-    node.images.collect().await.expect("collect");
-    exactly(&node, &list, &[]);
-    blobs_are_whole(&node);
-    let report = node.images.check(&[], false, None, None).await.expect("check");
-    assert!(report.damages.is_empty(), "{:?}", report.damages);
-    list.len()
+    found.len()
 }
 
 async fn cut_anywhere(kind: &'static str, cuts: usize) {
@@ -237,7 +252,7 @@ async fn cut_anywhere(kind: &'static str, cuts: usize) {
 }
 
 /// `CORTEN_TEST_CUTS` asks for more.
-fn wanted(usual: usize) -> usize {
+pub fn wanted(usual: usize) -> usize {
     std::env::var("CORTEN_TEST_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
 
