@@ -57,6 +57,9 @@ pub struct Credentials {
     /// Credentials file, Docker's config.json or containers-auth.json(5), in place of the user's own
     #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", conflicts_with_all = ["creds", "auth"])]
     authfile: Option<PathBuf>,
+    /// How long a credential helper may take; it may ask a service in the network, or its user
+    #[arg(long, value_name = "DURATION", env = "CORTEN_HELPER_TIMEOUT", default_value = "60s", value_parser = super::duration)]
+    helper_timeout: Duration,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -84,7 +87,7 @@ impl Credentials {
         };
         // A name that is none, and an id, is the runtime's to refuse or to find.
         let Ok(reference) = Reference::parse(image) else { return Ok(None) };
-        let found = CredentialsFile::find(&places, &reference)?;
+        let found = CredentialsFile::find(&places, &reference, self.helper_timeout)?;
         Ok(found.map(|auth| AuthConfig {
             username: auth.username.unwrap_or_default(),
             password: auth.password.unwrap_or_default(),
@@ -315,15 +318,17 @@ mod tests {
             r#"{"auths":{"r.example/team":{"auth":"YTpi"},"r.example":{"identitytoken":"t"}}}"#,
         )
         .unwrap();
+        let helper_timeout = Duration::from_secs(1);
         let of = |credentials: &Credentials, image: &str| credentials.for_image(image).unwrap();
-        let by_file = Credentials { creds: None, auth: None, authfile: Some(file.clone()) };
+        let by_file = Credentials { creds: None, auth: None, authfile: Some(file.clone()), helper_timeout };
         let team = of(&by_file, "r.example/team/app:1").unwrap();
         assert_eq!((team.auth.as_str(), team.server_address.as_str()), ("YTpi", "r.example"));
         assert_eq!(of(&by_file, "r.example/other").unwrap().identity_token, "t");
         assert_eq!(of(&by_file, "other.example/app"), None);
         let by_flag = Credentials { creds: Some("u:p".into()), ..by_file };
         assert_eq!(of(&by_flag, "r.example/team/app:1").unwrap().username, "u");
-        let gone = Credentials { creds: None, auth: None, authfile: Some(dir.path().join("gone")) };
+        let authfile = Some(dir.path().join("gone"));
+        let gone = Credentials { creds: None, auth: None, authfile, helper_timeout };
         assert!(gone.for_image("r.example/app").unwrap_err().message().contains("does not exist"));
     }
 }

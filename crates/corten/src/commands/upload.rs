@@ -1,8 +1,11 @@
 //! Bytes that a verb sends to the runtime: what a thread writes becomes the messages of a call, a few at a time.
 //! It holds some MiB at most, however large the whole is.
 
+use futures_util::Stream;
+use futures_util::stream;
 use std::io::{self, Write};
-use tokio::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinHandle;
 use tonic::Status;
 use types::{Error, ErrorKind, Result};
@@ -11,6 +14,9 @@ use types::{Error, ErrorKind, Result};
 const PART: usize = 512 << 10;
 /// Messages that wait to be sent.
 const WAITING: usize = 4;
+/// After so long without bytes an empty message is sent: what they come from, as `docker save` before its first byte, may
+/// take its time, and a runtime gives up who is silent. It is below the shortest `registry.progress_timeout`.
+const STILL_HERE: Duration = Duration::from_secs(2);
 
 /// Takes bytes on a thread that may block, and makes messages of them.
 pub struct Upload<M> {
@@ -19,13 +25,28 @@ pub struct Upload<M> {
     wrap: fn(Vec<u8>) -> M,
 }
 
-impl<M> Upload<M> {
+impl<M: Send + 'static> Upload<M> {
     /// An upload that begins with `first`, and the messages.
-    pub fn new(first: M, wrap: fn(Vec<u8>) -> M) -> (Self, Receiver<M>) {
+    pub fn new(first: M, wrap: fn(Vec<u8>) -> M) -> (Self, impl Stream<Item = M> + Send + 'static) {
+        Self::with_signs(STILL_HERE, first, wrap)
+    }
+
+    fn with_signs(
+        every: Duration,
+        first: M,
+        wrap: fn(Vec<u8>) -> M,
+    ) -> (Self, impl Stream<Item = M> + Send + 'static) {
         let (send, receive) = mpsc::channel(WAITING);
         // There is room for one.
         let _ = send.try_send(first);
-        (Self { part: Vec::with_capacity(PART), send, wrap }, receive)
+        let messages = stream::unfold(receive, move |mut receive| async move {
+            let message = match tokio::time::timeout(every, receive.recv()).await {
+                Ok(message) => message?,
+                Err(_) => wrap(Vec::new()),
+            };
+            Some((message, receive))
+        });
+        (Self { part: Vec::with_capacity(PART), send, wrap }, messages)
     }
 
     fn message(&mut self, message: M) -> io::Result<()> {
@@ -40,7 +61,7 @@ impl<M> Upload<M> {
     }
 }
 
-impl<M> Write for Upload<M> {
+impl<M: Send + 'static> Write for Upload<M> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = bytes.len().min(PART - self.part.len());
         self.part.extend_from_slice(&bytes[..count]);
@@ -78,5 +99,28 @@ pub async fn both<T>(
         }
         Err(error) => Err(Error::with_source(ErrorKind::Internal, format!("cannot {what}"), error)),
         Ok(_) => Ok(call.await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::StreamExt;
+
+    #[tokio::test]
+    async fn an_upload_that_has_nothing_yet_says_that_it_is_still_there() {
+        let (mut upload, messages) = Upload::with_signs(Duration::from_millis(20), vec![9], |data| data);
+        let mut messages = std::pin::pin!(messages);
+        assert_eq!(messages.next().await.unwrap(), [9]);
+        for _ in 0..3 {
+            assert_eq!(messages.next().await.unwrap(), [0; 0], "nothing was written");
+        }
+        let writing = tokio::task::spawn_blocking(move || {
+            upload.write_all(b"abc")?;
+            upload.finish(Some(vec![8]))
+        });
+        let rest: Vec<Vec<u8>> = messages.filter(|part| std::future::ready(!part.is_empty())).collect().await;
+        assert_eq!(rest, [b"abc".to_vec(), vec![8]]);
+        writing.await.unwrap().unwrap();
     }
 }

@@ -122,6 +122,9 @@ pub fn info(record: &ImageRecord, details: Option<&ImageDetails>) -> HashMap<Str
         None => facts["manifest"] = json!({ "digest": record.manifest }),
         Some(details) => {
             facts["manifest"] = blob(&details.manifest);
+            if let Some(kind) = &details.artifact_type {
+                facts["artifactType"] = json!(kind);
+            }
             facts["indexes"] = details.indexes.iter().map(blob).collect();
             facts["layers"] = details.layers.iter().map(layer).collect();
             let unpacked = details.layers.iter().filter_map(|layer| layer.unpacked);
@@ -206,6 +209,7 @@ pub mod testing {
             pulled_at: 1,
             blobs: Vec::new(),
             pinned: true,
+            evidence: Default::default(),
         }
     }
 }
@@ -294,12 +298,13 @@ mod tests {
         let blob = |n: u8| BlobDetails { digest: digest(n), media_type: "x/y".into(), size: u64::from(n) };
         let details = ImageDetails {
             config: json!({ "os": "linux", "container_config": {}, "config": { "User": "7" }, "history": [] }),
+            artifact_type: Some("a/b".into()),
             manifest: blob(1),
             indexes: vec![blob(2)],
             layers: vec![LayerDetails {
                 blob: blob(3),
                 kept: false,
-                diff_id: digest(4),
+                diff_id: Some(digest(4)),
                 chain: digest(4),
                 unpacked: Some((4096, 2)),
             }],
@@ -308,6 +313,11 @@ mod tests {
             serde_json::from_str(&info(&record(), Some(&details))["info"]).expect("JSON");
         assert_eq!(full["imageSpec"], json!({ "os": "linux", "config": { "User": "7" }, "history": [] }));
         assert_eq!(full["indexes"][0]["size"], 2);
+        assert_eq!(
+            (&full["artifactType"], full["layers"][0]["diffID"].as_str()),
+            (&json!("a/b"), Some(digest(4).as_str()))
+        );
+        assert!(bare.get("artifactType").is_none());
         assert_eq!(full["layers"][0]["unpackedSize"], 4096);
         assert_eq!(full["layers"][0]["kept"], false);
         assert_eq!(full["sizes"], json!({ "layers": 3, "unpacked": 4096 }));

@@ -52,7 +52,8 @@ async fn import(
     mut request: Streaming<ImportRequest>,
     caller: &Sender<Result<ImportEvent, Status>>,
 ) -> Result<ImportFinished> {
-    let first = request.message().await.map_err(images::broken_off)?;
+    let patience = engine.images().patience();
+    let first = upload::next(&mut request, patience).await?;
     let Some(Part::Options(options)) = first.and_then(|first| first.part) else {
         return Err(Error::invalid("the first message of an import must be its options"));
     };
@@ -61,7 +62,7 @@ async fn import(
     let (progress, mut heard) = mpsc::unbounded_channel();
     let count = AtomicU64::new(0);
     let mut importing = pin!(engine.images().import(incoming, options, Some(progress)));
-    let mut feeding = pin!(upload::feed(request, taker, &count, |message| match message.part {
+    let mut feeding = pin!(upload::feed(request, patience, taker, &count, |message| match message.part {
         Some(Part::Data(data)) => Ok(Some(data)),
         _ => Err(Error::invalid("an import has its options once, in its first message")),
     }));

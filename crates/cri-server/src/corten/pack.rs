@@ -26,7 +26,8 @@ pub async fn call(
 }
 
 async fn pack(engine: &Engine, mut request: Streaming<PackRequest>) -> Result<PackResponse> {
-    let first = request.message().await.map_err(images::broken_off)?;
+    let patience = engine.images().patience();
+    let first = upload::next(&mut request, patience).await?;
     let Some(Part::Options(options)) = first.and_then(|first| first.part) else {
         return Err(Error::invalid("the first message of a pack must be its options"));
     };
@@ -34,7 +35,7 @@ async fn pack(engine: &Engine, mut request: Streaming<PackRequest>) -> Result<Pa
     let (taker, incoming) = mpsc::channel(upload::WAITING);
     let (count, mut diff_id) = (AtomicU64::new(0), None);
     let images = engine.images();
-    let feeding = upload::feed(request, taker, &count, |message| match message.part {
+    let feeding = upload::feed(request, patience, taker, &count, |message| match message.part {
         Some(Part::Data(data)) => Ok(Some(data)),
         Some(Part::End(end)) => {
             diff_id = Some(Digest::parse(&end.diff_id)?);

@@ -1,6 +1,7 @@
 //! The services over an engine of real parts in a folder of its own, asked through a real client. No pod is
 //! run: that needs a shim, and is tested where the programs are.
 
+mod archives;
 mod node;
 mod pull;
 
@@ -22,8 +23,12 @@ struct Node {
 
 impl Node {
     async fn start() -> Self {
+        Self::start_with(images::Timeouts::default()).await
+    }
+
+    async fn start_with(timeouts: images::Timeouts) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let engine = engine(folder.path()).await;
+        let engine = engine(folder.path(), timeouts).await;
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         tokio::spawn(corten_cri_server::serve_connection(engine, ours));
         let mut theirs = Some(hyper_util::rt::TokioIo::new(theirs));
@@ -44,14 +49,14 @@ impl Node {
     }
 }
 
-async fn engine(folder: &std::path::Path) -> Engine {
+async fn engine(folder: &std::path::Path, timeouts: images::Timeouts) -> Engine {
     // A file that stands for the shim: it is loaded and never run.
     let shim = folder.join("shim");
     std::fs::write(&shim, "#!/bin/false\n").expect("a file");
     let meta = store::meta::Meta::open(&folder.join("meta.redb")).expect("metadata");
     let snapshotter = snapshots::open("native", &folder.join("snapshots")).expect("native works anywhere");
     let images = images::Images::open(
-        images::ImagesConfig::new(folder.join("root")),
+        images::ImagesConfig { timeouts, ..images::ImagesConfig::new(folder.join("root")) },
         Arc::new(meta),
         Arc::clone(&snapshotter),
     )

@@ -51,6 +51,13 @@ async fn create_once(shared: Arc<Shared>, pod: Arc<Pod>, config: ContainerConfig
     let image = shared.parts.images.find(&config.image).ok_or_else(|| {
         Error::not_found(format!("image {:?} is not on this node; pull it first", shorten(&config.image)))
     })?;
+    if image.is_artifact() {
+        return Err(Error::invalid(format!(
+            "{:?} is an artifact, not a container image: there is no program in it to run; mount it into a container, as a \
+             volume of the type image",
+            shorten(&config.image)
+        )));
+    }
     let id = ContainerId::from_random(random_id()?);
     let record = new_record(id.clone(), config, &image);
     let container = Arc::new(Container::new(pod, record, shared.parts.snapshotter.name()));

@@ -129,6 +129,7 @@ async fn run(
         has_cgroup: entry.directory.is_some(),
         tasks: u8::try_from(entry.tasks.len())
             .map_err(|_| Error::internal("this machine has too many cgroup hierarchies"))?,
+        little_memory: container::warm::is_little(container.record().resources.memory_limit),
     };
     let mut fds: Vec<BorrowedFd<'_>> = vec![plan.as_fd(), stdout_end.as_fd(), stderr_end.as_fd()];
     fds.extend(entry.directory.as_ref().map(AsFd::as_fd));

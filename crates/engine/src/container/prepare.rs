@@ -56,6 +56,18 @@ impl Prepare {
                 shorten(&name)
             ))
         })?;
+        // The policy of now, not that of the pull. From here on none of the images changes its meaning.
+        let permitted = async {
+            images.permit_use(&self.image, &[&config.user_specified_image, &config.image]).await?;
+            for (name, image) in names.iter().zip(&held) {
+                images.permit_use(image, &[name]).await?;
+            }
+            Ok::<(), Error>(())
+        };
+        if let Err(error) = permitted.await {
+            images.release(self.container.id.as_str());
+            return Err(error);
+        }
         // What is held is recorded: a daemon that starts anew holds it again.
         let chains = held.iter().map(|image| image.chain.clone()).collect();
         self.mounted = names.into_iter().zip(held).collect();

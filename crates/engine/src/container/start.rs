@@ -174,6 +174,7 @@ impl Launch {
                 has_cgroup: entry.directory.is_some(),
                 tasks: u8::try_from(entry.tasks.len())
                     .map_err(|_| Error::internal("this machine has too many cgroup hierarchies"))?,
+                little_memory: container::warm::is_little(record.resources.memory_limit),
             }
         };
         let mut fds: Vec<BorrowedFd<'_>> = vec![plan.as_fd(), oom.as_fd()];

@@ -13,7 +13,8 @@ use types::{Error, ErrorKind, Result};
 
 const AFTER: &str = "\
 Every blob is read and hashed, and every unpacked layer is compared with its archive, byte by byte; where archives are not \
-kept (images.discard_unpacked), only the size of unpacked layers is compared. With --repair a whole layer is put beside a \
+kept (images.discard_unpacked), with a number that was taken of all of it when it was unpacked. Encrypted layers are opened \
+with the keys that are there; of those without, only the size is compared. With --repair a whole layer is put beside a \
 damaged one and takes its place; containers that run go on with the old one until they are made again. What is here \
 nowhere whole is fetched by the image's recorded digest. The exit status is 1 where something stays damaged.";
 

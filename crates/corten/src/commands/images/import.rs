@@ -9,7 +9,6 @@ use cri_api::corten_v1::images_client::ImagesClient;
 use cri_api::corten_v1::{
     ImportFinished, ImportOptions, ImportRequest, ImportedImage, import_event::Event, import_request::Part,
 };
-use futures_util::stream;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -58,8 +57,6 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
     let (channel, _) = context.connect().await?;
     let first = ImportRequest { part: Some(Part::Options(options)) };
     let (upload, messages) = Upload::new(first, |data| ImportRequest { part: Some(Part::Data(data)) });
-    let messages =
-        stream::unfold(messages, |mut messages| async move { Some((messages.recv().await?, messages)) });
     let reading = tokio::task::spawn_blocking(move || source.send(upload));
     let shown = Transfer::new(&format!("reading {}", args.source.display()), total);
     let taking = async {

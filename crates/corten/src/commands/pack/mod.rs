@@ -10,7 +10,6 @@ use crate::output;
 use cri_api::corten_v1::images_client::ImagesClient;
 use cri_api::corten_v1::pack_request::Part;
 use cri_api::corten_v1::{PackConfig, PackEnd, PackOptions, PackRequest, PackResponse};
-use futures_util::stream;
 use layer::{Compression, Plan, Source};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -113,8 +112,6 @@ pub async fn run(args: Args, context: &Context) -> Result<ExitCode> {
     let (channel, _) = context.connect().await?;
     let first = PackRequest { part: Some(Part::Options(options)) };
     let (upload, messages) = Upload::new(first, |data| PackRequest { part: Some(Part::Data(data)) });
-    let messages =
-        stream::unfold(messages, |mut messages| async move { Some((messages.recv().await?, messages)) });
     let packing = tokio::task::spawn_blocking(move || {
         let (upload, diff_id) = layer::write(&source, &plan, upload)?;
         upload.finish(Some(PackRequest { part: Some(Part::End(PackEnd { diff_id })) }))
