@@ -23,7 +23,9 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "manifest",
         promise: "manifests and indexes are read or refused",
-        seeds: || files!("manifest", "image", "docker", "index", "foreign", "both", "schema1"),
+        seeds: || {
+            files!("manifest", "image", "docker", "index", "foreign", "both", "schema1", "artifact", "model")
+        },
         mutate: |random, input, other| mutate::text(random, input, other, JSON),
         run: images::fuzzing::manifest,
         short: 5000,
@@ -132,6 +134,12 @@ const JSON: &[&str] = &[
     "application/vnd.oci.image.layer.v1.tar",
     "+gzip",
     "+encrypted",
+    "\"artifactType\":",
+    "\"annotations\":{",
+    "\"org.opencontainers.image.title\":",
+    "application/vnd.oci.empty.v1+json",
+    "../",
+    ".wh.",
     "sha512:",
     "\"type\":",
     "reject",

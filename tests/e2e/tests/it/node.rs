@@ -9,12 +9,28 @@ use test_support::TempRoot;
 use test_support::kernel::{Baseline, Watch};
 use test_support::registry::Registry;
 
+/// How long something may take that takes a moment; in a guest a second of the host is a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the kernel may need to take down what nobody has any more.
+const LINGERING: Duration = Duration::from_secs(15);
+
 /// Tests of one process get subnets of their own; several processes are kept apart by their ids.
 static SUBNETS: AtomicU32 = AtomicU32::new(0);
 
+/// The registry of a node; a node that has images from elsewhere has none.
+pub struct Shelf(Option<Registry>);
+
+impl std::ops::Deref for Shelf {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        self.0.as_ref().expect("this node was made without a registry")
+    }
+}
+
 pub struct Node {
     pub temp: TempRoot,
-    pub registry: Registry,
+    pub registry: Shelf,
     baseline: Baseline,
     daemon: Option<Child>,
     /// How every address of its pods begins.
@@ -39,22 +55,37 @@ impl Node {
         let temp = TempRoot::new().expect("a temporary root");
         let registry = Registry::start().expect("the registry starts");
         registry.push("busybox", "1", &test_support::image::busybox().expect("busybox")).expect("pushed");
+        let containers = temp.root().join("snapshots/overlayfs/containers");
+        Some(Self::made(temp, Some(registry), default_network, "", &[containers]))
+    }
+
+    /// A node without a registry, with more of a configuration; some folders have to be empty in the end.
+    pub fn bare(temp: TempRoot, config: &str, empty: &[PathBuf]) -> Self {
+        Self::made(temp, None, true, config, empty)
+    }
+
+    fn made(
+        temp: TempRoot,
+        registry: Option<Registry>,
+        default_network: bool,
+        config: &str,
+        empty: &[PathBuf],
+    ) -> Self {
         let number = (std::process::id() * 7 + SUBNETS.fetch_add(1, Ordering::Relaxed)) % 250;
         let prefix = format!("10.{}.{number}.", 100 + (std::process::id() / 250) % 100);
         let subnet = format!("{prefix}0/24");
         let config = format!(
-            "root = {:?}\nstate = {:?}\n[network]\nconf_dir = {:?}\ndefault_network = {default_network}\nsubnet = {subnet:?}\n[log]\nlevel = \"debug\"\n",
+            "root = {:?}\nstate = {:?}\n[network]\nconf_dir = {:?}\ndefault_network = {default_network}\nsubnet = {subnet:?}\n[log]\nlevel = \"debug\"\n{config}",
             temp.root(),
             temp.state(),
             temp.path().join("net.d")
         );
         std::fs::write(config_file(&temp), config).expect("configuration");
         let state = temp.state();
-        let watch = Watch::root(temp.path())
-            .named(cgroup_name(&state))
-            .empty(temp.root().join("snapshots/overlayfs/containers"));
+        let watch = Watch::root(temp.path()).named(cgroup_name(&state));
+        let watch = empty.iter().fold(watch, |watch, folder| watch.empty(folder));
         let baseline = Baseline::take(watch).expect("baseline");
-        Some(Self { temp, registry, baseline, daemon: None, prefix })
+        Self { temp, registry: Shelf(registry), baseline, daemon: None, prefix }
     }
 
     /// The same with a daemon that answers.
@@ -88,9 +119,11 @@ impl Node {
             .spawn()
             .expect("the daemon starts");
         self.daemon = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while !self.verb(&["version"]).status.success() {
-            assert!(Instant::now() < deadline, "the daemon does not answer: {}", self.daemon_log());
+            let ended = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().ok().flatten());
+            let goes_on = ended.is_none() && Instant::now() < deadline;
+            assert!(goes_on, "the daemon does not answer: {}", self.daemon_log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -174,6 +207,11 @@ impl Node {
 
     /// A pod and a container of it as CRI files; answers (pod id, container id).
     pub fn container(&self, name: &str, script: &str) -> (String, String) {
+        self.container_of(&self.busybox(), name, script)
+    }
+
+    /// The same with another image, which has a shell.
+    pub fn container_of(&self, image: &str, name: &str, script: &str) -> (String, String) {
         let logs = self.temp.path().join("logs");
         let pod = self.file(
             &format!("{name}-pod.json"),
@@ -181,7 +219,6 @@ impl Node {
                 r#"{{"metadata":{{"name":"{name}","namespace":"test","uid":"uid-{name}"}},"log_directory":{logs:?},"linux":{{}}}}"#
             ),
         );
-        let image = self.busybox();
         let container = self.file(
             &format!("{name}.json"),
             &format!(
@@ -206,7 +243,7 @@ impl Node {
     }
 
     pub fn wait_for(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while !holds(self) {
             assert!(Instant::now() < deadline, "{what} did not come to be: {}", tail(&self.daemon_log()));
             std::thread::sleep(Duration::from_millis(20));
@@ -216,7 +253,7 @@ impl Node {
     /// Stops the daemon and looks at the kernel.
     pub fn assert_nothing_left(mut self) {
         assert!(self.end_daemon(Signal::TERM), "the daemon ended badly: {}", tail(&self.daemon_log()));
-        let left = self.baseline.diff_within(Duration::from_secs(5)).expect("kernel");
+        let left = self.baseline.diff_within(LINGERING).expect("kernel");
         assert!(left.is_empty(), "left behind: {left:#?}\n{}", tail(&self.daemon_log()));
         // The subnet is this node's alone: no address, route or rule may speak of it any more.
         for (program, words) in
