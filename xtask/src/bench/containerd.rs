@@ -4,8 +4,8 @@ use super::{Daemon, said, wait_for};
 use std::path::Path;
 use test_support::{Supervised, TempRoot};
 
-/// Starts it and waits until it serves.
-pub fn start(root: &TempRoot, conf_dir: &Path, pause: &str) -> Result<Daemon, String> {
+/// Starts it and waits until it serves. Images are kept in `data`.
+pub fn start(root: &TempRoot, data: &Path, conf_dir: &Path, pause: &str) -> Result<Daemon, String> {
     let program = Path::new("/usr/bin/containerd");
     if !program.is_file() {
         return Err("containerd is not installed: apt-get install containerd runc".to_owned());
@@ -13,7 +13,7 @@ pub fn start(root: &TempRoot, conf_dir: &Path, pause: &str) -> Result<Daemon, St
     let dir = root.path().join("containerd");
     let socket = dir.join("s");
     let config = dir.join("config.toml");
-    let text = config_file(&dir, &socket, conf_dir, pause);
+    let text = config_file(&dir, data, &socket, conf_dir, pause);
     std::fs::create_dir_all(&dir)
         .and_then(|()| std::fs::write(&config, text))
         .map_err(|why| format!("cannot write {}: {why}", config.display()))?;
@@ -25,11 +25,12 @@ pub fn start(root: &TempRoot, conf_dir: &Path, pause: &str) -> Result<Daemon, St
 }
 
 /// Its defaults, but for the paths. `restrict_oom_score_adj` is for machines without CAP_SYS_RESOURCE.
-fn config_file(dir: &Path, socket: &Path, conf_dir: &Path, pause: &str) -> String {
-    let (dir, socket, conf_dir) = (dir.display(), socket.display(), conf_dir.display());
+fn config_file(dir: &Path, data: &Path, socket: &Path, conf_dir: &Path, pause: &str) -> String {
+    let (dir, data) = (dir.display(), data.display());
+    let (socket, conf_dir) = (socket.display(), conf_dir.display());
     format!(
         r#"version = 2
-root = "{dir}/root"
+root = "{data}"
 state = "{dir}/state"
 disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.tracing"]
 

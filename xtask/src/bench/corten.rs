@@ -4,14 +4,13 @@ use super::{Daemon, said, wait_for};
 use std::path::Path;
 use test_support::{Supervised, TempRoot};
 
-/// Starts it and waits until it serves.
-pub fn start(program: &Path, root: &TempRoot, conf_dir: &Path) -> Result<Daemon, String> {
+/// Starts it and waits until it serves. Images are kept in `data`.
+pub fn start(program: &Path, root: &TempRoot, data: &Path, conf_dir: &Path) -> Result<Daemon, String> {
     let socket = root.state().join("corten.sock");
     let config = root.config().join("bench.toml");
     let text = format!(
-        "root = {:?}\nstate = {:?}\n\n[grpc]\naddress = {socket:?}\n\n\
+        "root = {data:?}\nstate = {:?}\n\n[grpc]\naddress = {socket:?}\n\n\
          [network]\nconf_dir = {conf_dir:?}\nbuiltin_plugins = true\n",
-        root.root(),
         root.state(),
     );
     std::fs::write(&config, text).map_err(|why| format!("cannot write {}: {why}", config.display()))?;

@@ -55,11 +55,16 @@ pub fn command(arguments: &[&str]) -> Result<(), String> {
     let mut command = Command::new(&corten_program);
     command.arg("bench");
     let corten = match ours {
-        true => Some(corten::start(&corten_program, &root, &conf_dir)?),
+        true => Some(corten::start(&corten_program, &root, &root.root(), &conf_dir)?),
         false => None,
     };
     let containerd = match theirs {
-        true => Some(containerd::start(&root, &conf_dir, &server.reference("pause", "bench"))?),
+        true => Some(containerd::start(
+            &root,
+            &root.path().join("containerd/root"),
+            &conf_dir,
+            &server.reference("pause", "bench"),
+        )?),
         false => None,
     };
     let sockets: Vec<_> = [&corten, &containerd].into_iter().flatten().map(|daemon| &daemon.socket).collect();

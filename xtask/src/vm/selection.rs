@@ -76,7 +76,7 @@ pub const CHOSEN: &[Choice] = &[
         ..all("corten-oci-suite", "specification", "mounts and schedulers of another kernel")
     },
     Choice {
-        wanted: &["bounded::", "images::", "mapped::overlayfs", "mapped::erofs"],
+        wanted: &["bounded::", "images::", "mapped::overlayfs", "mapped::erofs", "views::"],
         ..all(
             "corten-snapshots",
             "it",
@@ -91,9 +91,17 @@ pub const CHOSEN: &[Choice] = &[
     },
     Choice {
         wanted: &["devmapper::", "thin::"],
-        without: &["killed::"],
+        // Hundreds of processes under strace.
+        without: &["killed::", "replaced::"],
         ..all("corten-snapshots", "it", "layers and containers on thin devices, which need the device-mapper")
     },
+    Choice {
+        wanted: &["snapshotters::pods_live_on_", "snapshotters::bounded::a_container_on_"],
+        // A dozen commands and three daemons in each.
+        limit: Duration::from_secs(300),
+        ..all("corten-e2e", "it", "whole pods on thin devices, by loop devices, and on containerd's layers")
+    },
+    all("corten-container", "supervisor", "layers that this kernel wants attached for a moment"),
     all("corten-container", "lib", "system calls of another kernel"),
     all("corten-sys", "lib", "system calls of another kernel"),
 ];

@@ -4,12 +4,14 @@
 //! It makes the images once ([`make`]) and starts the three programs; what is measured and how, is in
 //! `corten bench images`.
 
+mod disk;
 mod make;
 mod storage;
 
 use super::{Daemon, containerd, corten, end_monitors, print_tail, said, write_network};
 use crate::build::{Profile, build};
 use crate::steps::{outlive_signals, run};
+use disk::Disk;
 use make::{MANY, Sizes};
 use std::process::Command;
 use std::time::Duration;
@@ -49,19 +51,21 @@ pub fn command(arguments: &[&str]) -> Result<(), String> {
     let registry = Registry::start_with(&options).map_err(said)?;
     let conf_dir = root.config().join("cni");
     write_network(&conf_dir, &root.path().join("addresses"))?;
+    let disk = Disk::make(root.path())?;
     let baseline = Baseline::take(Watch::root(root.path())).map_err(said)?;
 
     let mut command = Command::new(&program);
-    command.args(["bench", "images"]);
+    command.args(["bench", "images"]).env("TMPDIR", disk.folder("plain")?);
+    let (own_data, their_data) = (disk.folder("corten")?, disk.folder("containerd")?);
     let ours = match flag("--only-containerd") {
         true => None,
-        false => Some(corten::start(&program, &root, &conf_dir)?),
+        false => Some(corten::start(&program, &root, &own_data, &conf_dir)?),
     };
     let theirs = match flag("--only-corten") {
         true => None,
-        false => Some(containerd::start(&root, &conf_dir, "none")?),
+        false => Some(containerd::start(&root, &their_data, &conf_dir, "none")?),
     };
-    let folders = [(&ours, root.root().to_owned()), (&theirs, root.path().join("containerd/root"))];
+    let folders = [(&ours, own_data), (&theirs, their_data)];
     let mut daemons = folders.iter().filter_map(|(daemon, folder)| Some((daemon.as_ref()?, folder)));
     let (one, folder) =
         daemons.next().ok_or("--only-corten and --only-containerd leave nothing to measure")?;
