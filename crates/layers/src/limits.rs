@@ -106,8 +106,10 @@ impl Drop for Charge {
     }
 }
 
-/// Bytes that are written between two looks at what is free.
+/// The most bytes that are written between two looks at what is free.
 const LOOK_EVERY_BYTES: u64 = 32 << 20;
+/// The least: as close as it comes to what has to stay free.
+const LOOK_AT_LEAST_AFTER: u64 = 1 << 20;
 /// Inodes that are made between two looks.
 const LOOK_EVERY_INODES: u64 = 4096;
 
@@ -133,7 +135,15 @@ impl Room {
         self.next = (bytes.saturating_add(LOOK_EVERY_BYTES), inodes.saturating_add(LOOK_EVERY_INODES));
         // A file system that cannot tell has no reserve.
         let Ok(stat) = rustix::fs::fstatvfs(root) else { return Ok(()) };
-        self.judge(&stat)
+        self.judge(&stat)?;
+        self.next.0 = bytes.saturating_add(self.next_look(&stat));
+        Ok(())
+    }
+
+    /// Bytes until the next look: half of what may still be taken, for others write, too.
+    fn next_look(&self, stat: &StatVfs) -> u64 {
+        let spare = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_sub(self.reserve);
+        (spare / 2).clamp(LOOK_AT_LEAST_AFTER, LOOK_EVERY_BYTES)
     }
 
     fn judge(&self, stat: &StatVfs) -> Result<()> {
@@ -184,6 +194,11 @@ mod tests {
         let mut room = Room { reserve: 50, next: (0, 0) };
         stat.f_bavail = 50;
         room.judge(&stat).expect("enough is free");
+        assert_eq!(room.next_look(&stat), LOOK_AT_LEAST_AFTER);
+        stat.f_bavail = 50 + (20 << 20);
+        assert_eq!(room.next_look(&stat), 10 << 20);
+        stat.f_bavail = u64::MAX;
+        assert_eq!(room.next_look(&stat), LOOK_EVERY_BYTES);
         stat.f_bavail = 49;
         assert!(room.judge(&stat).expect_err("less").to_string().contains("49 bytes are free"));
         (stat.f_bavail, stat.f_files, stat.f_favail) = (50, 1000, 9);

@@ -150,7 +150,7 @@ async fn a_pull_that_would_take_the_last_space_is_refused_and_leaves_nothing() {
     for tag in ["big", "bomb"] {
         let error = node.images.pull(&server.name(&format!("app:{tag}")), None, None).await.expect_err(tag);
         assert_eq!(error.kind(), types::ErrorKind::ResourceExhausted, "{tag}: {}", error.chain());
-        assert!(error.chain().contains("images.min_free keeps 40.0 MiB free"), "{}", error.chain());
+        assert!(error.chain().contains("images.min_free"), "{}", error.chain());
         let free = rustix::fs::statvfs(disk.root()).expect("free");
         assert!(free.f_bavail * free.f_frsize > 25 << 20, "{tag} took the space that was to stay free");
         exactly_soon(&node, &node.images.list(), &record.chain).await;
