@@ -2,6 +2,7 @@
 
 use super::{Protocol, Proxies, Proxy, handshake};
 use crate::led::Led;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
@@ -93,12 +94,7 @@ fn literal(target: &Uri) -> Option<IpAddr> {
 
 /// Connects to where somebody else says, unless that is a place that may not be asked. The addresses that are looked at
 /// are those that are connected to: a name that means another one a moment later gains nothing.
-async fn straight(
-    mut tcp: HttpConnector,
-    target: Uri,
-    led: Led,
-    patience: Duration,
-) -> Result<Stream, Problem> {
+async fn straight(tcp: HttpConnector, target: Uri, led: Led, patience: Duration) -> Result<Stream, Problem> {
     let https = target.scheme_str() == Some("https");
     let port = target.port_u16().unwrap_or(if https { 443 } else { 80 });
     let addresses: Vec<SocketAddr> = match literal(&target) {
@@ -114,13 +110,62 @@ async fn straight(
     for address in &addresses {
         led.allows(address.ip(), https)?;
     }
+    let attempts = in_turn(addresses).into_iter().map(|address| {
+        let mut tcp = tcp.clone();
+        async move {
+            let place: Uri = format!("http://{address}").parse()?;
+            std::future::poll_fn(|context| tcp.poll_ready(context)).await?;
+            let io = tcp.call(place).await?;
+            Ok(Stream { io: Box::new(io), proxied: false })
+        }
+    });
+    match tokio::time::timeout(patience, first(attempts)).await {
+        Ok(found) => found,
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// Addresses of both families alternately, the family that came first before (RFC 8305, section 4).
+fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let sixth = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == sixth);
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut all = Vec::new();
+    loop {
+        let before = all.len();
+        all.extend(one.next());
+        all.extend(other.next());
+        if all.len() == before {
+            return all;
+        }
+    }
+}
+
+/// How long an address may take before the next one is tried beside it (RFC 8305, section 5).
+const NEXT_AFTER: Duration = Duration::from_millis(250);
+
+/// What the first attempt that succeeds gives. An address that does not answer holds up none of those behind it.
+async fn first<T>(
+    attempts: impl Iterator<Item = impl Future<Output = Result<T, Problem>>>,
+) -> Result<T, Problem> {
     let mut last: Problem = io::Error::other("its name has no address").into();
-    for address in addresses {
-        let place: Uri = format!("http://{address}").parse()?;
-        std::future::poll_fn(|context| tcp.poll_ready(context)).await?;
-        match tcp.call(place).await {
-            Ok(io) => return Ok(Stream { io: Box::new(io), proxied: false }),
-            Err(cause) => last = cause.into(),
+    let mut running = FuturesUnordered::new();
+    for attempt in attempts {
+        running.push(attempt);
+        let soon = tokio::time::sleep(NEXT_AFTER);
+        tokio::select! {
+            biased;
+            Some(ended) = running.next() => match ended {
+                Ok(found) => return Ok(found),
+                Err(cause) => last = cause,
+            },
+            () = soon => {}
+        }
+    }
+    while let Some(ended) = running.next().await {
+        match ended {
+            Ok(found) => return Ok(found),
+            Err(cause) => last = cause,
         }
     }
     Err(last)
@@ -208,5 +253,36 @@ impl Write for Stream {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write_vectored(context, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_holds_up_none_behind_it() {
+        let begin = std::time::Instant::now();
+        let attempts = (0..4).map(|at| async move {
+            match at {
+                3 => Ok(at),
+                1 => Err(io::Error::from(io::ErrorKind::ConnectionRefused).into()),
+                _ => std::future::pending().await,
+            }
+        });
+        assert_eq!(first(attempts).await.expect("the last one answers"), 3);
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        let refused = (0..2).map(|at| async move { Err::<(), Problem>(format!("refused by {at}").into()) });
+        assert_eq!(first(refused).await.expect_err("all refuse").to_string(), "refused by 1");
+        assert!(first(std::iter::empty::<std::future::Ready<Result<(), Problem>>>()).await.is_err());
+    }
+
+    #[test]
+    fn both_families_are_tried_in_turn() {
+        let parse = |all: &[&str]| all.iter().map(|a| a.parse().expect(a)).collect::<Vec<SocketAddr>>();
+        let found = parse(&["[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1", "127.0.0.2:1"]);
+        let wanted = parse(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "127.0.0.2:1", "[::3]:1"]);
+        assert_eq!(in_turn(found), wanted);
+        assert!(in_turn(Vec::new()).is_empty());
     }
 }
