@@ -180,6 +180,8 @@ fn sweep(inner: &Inner) -> Result<()> {
         let removed = inner.snapshotter.remove_layer(&layer);
         let gone = removed.is_ok() || !inner.snapshotter.has_layer(&layer);
         inner.index().layer_removed(&layer, gone);
+        // A look at it that is under way says nothing of what may come back under its name.
+        inner.fingerprints.replaced();
         inner.removed.notify_waiters();
         if let Err(error) = removed {
             failed.push(error.context(format!("cannot remove layer {layer}")));

@@ -14,6 +14,8 @@ use types::{Digest, Error, Reference, Result};
 
 /// Bytes of all signatures of one image that are kept. One has about 400.
 const BYTES_MAX: usize = 128 << 10;
+/// Signatures that one pull adds.
+const AT_ONCE_MAX: usize = 8;
 /// Documents by which one image is reached.
 const DIGESTS_MAX: usize = 64;
 
@@ -35,6 +37,8 @@ impl Evidence {
         mut signatures: Vec<Signature>,
     ) -> Evidence {
         signatures.sort_by_cached_key(|signature| !rule.counts(reference, &digests, signature));
+        // What other names of the image need is to have room beside it.
+        signatures.truncate(AT_ONCE_MAX);
         let mut evidence = Evidence::default();
         if !signatures.is_empty() {
             evidence.add(Evidence { digests, signatures });
@@ -59,8 +63,12 @@ impl Evidence {
         self.digests.truncate(DIGESTS_MAX);
         let mut bytes = 0;
         self.signatures.retain(|signature| {
-            bytes += signature.payload.len() + signature.signature.len();
-            bytes <= BYTES_MAX
+            let more = bytes + signature.payload.len() + signature.signature.len();
+            let fits = more <= BYTES_MAX;
+            if fits {
+                bytes = more;
+            }
+            fits
         });
         self.signatures.truncate(SIGNATURES_MAX);
         // The same in another order is no reason to write.

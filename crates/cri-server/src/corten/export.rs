@@ -25,7 +25,8 @@ pub async fn call(engine: &Engine, request: ExportRequest) -> Result<Response<An
 /// after all, is the piece that lay ready, and then why there are no more.
 fn paced(exported: Exported, patience: Duration) -> Answers<ExportChunk> {
     let (caller, chunks) = mpsc::channel(1);
-    let end: Arc<Mutex<Option<Status>>> = Arc::default();
+    // What is said where the one that hands on comes to no end of its own.
+    let end = Arc::new(Mutex::new(Some(Status::internal("the export ended early; ask for it again"))));
     let last = end.clone();
     tokio::spawn(async move {
         let ended = hand_over(exported, patience, &caller).await;

@@ -12,9 +12,13 @@ use tokio::sync::Notify;
 /// Bytes that may wait. The reader has as many in its hands, and one part more.
 pub(super) const WAITING_MAX: usize = 1 << 20;
 
+/// A part counts as so many bytes at least: the smallest one may hold on to a buffer of hyper's, which has 8 KiB.
+const PART_MIN: usize = 8 << 10;
+
 #[derive(Default)]
 struct State {
     parts: VecDeque<Bytes>,
+    /// What the parts count for.
     bytes: usize,
     /// The sender is gone.
     ended: bool,
@@ -61,7 +65,7 @@ impl Sender {
                     return false;
                 }
                 if state.bytes < WAITING_MAX {
-                    state.bytes += part.len();
+                    state.bytes += part.len().max(PART_MIN);
                     state.parts.push_back(part);
                     let wake = std::mem::take(&mut state.waits);
                     drop(state);
@@ -177,6 +181,17 @@ mod tests {
         tokio::task::yield_now().await;
         drop(receive);
         assert!(!waits.await.expect("sender"), "nobody reads");
+    }
+
+    #[tokio::test]
+    async fn tiny_parts_are_as_few_as_large_ones() {
+        let (mut send, mut receive) = queue();
+        for _ in 0..WAITING_MAX / PART_MIN {
+            assert!(send.send(part(1)).await);
+        }
+        let soon = Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, send.send(part(1))).await.is_err(), "full");
+        assert!(matches!(receive.take(LONG), Found::Parts(parts) if parts.len() == WAITING_MAX / PART_MIN));
     }
 
     #[test]

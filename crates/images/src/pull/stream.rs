@@ -124,6 +124,8 @@ impl BlobReader {
         }
         let part = self.parts.pop_front().unwrap_or_default();
         if part.is_empty() {
+            // What is left is to write what was decoded.
+            self.turn = None;
             if self.count < self.size {
                 return Err(self.fail(Fault::Ended));
             }
