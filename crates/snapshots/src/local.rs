@@ -102,13 +102,13 @@ pub(crate) trait Local: Send + Sync + 'static {
 }
 
 /// Answers what the archive left open, from the layers below. A whole tree had them in it while it was unpacked.
-fn settle(
-    all: &impl Local,
+fn settle<T: Local>(
+    all: &T,
     draft: &LayerDraft,
     parents: &[ChainId],
     unpacked: &layers::Unpacked,
 ) -> Result<()> {
-    if unpacked.pending == layers::Pending::default() {
+    if !T::OVERLAY || unpacked.pending == layers::Pending::default() {
         return Ok(());
     }
     let lower = parents.iter().map(|parent| all.layer_tree(parent));
