@@ -127,12 +127,20 @@ fn answer(socket: &OwnedFd) {
     drop(held);
 }
 
+/// File systems whose files are not held, by their numbers in statfs(2): those of tmpfs and hugetlbfs are in memory anyway, and
+/// their holes would be filled at this process's cost; sysfs has no programs; and FUSE answers as whoever serves it likes.
+const UNFIT: [u32; 4] = [0x0102_1994, 0x9584_58f6, 0x6265_6572, 0x6573_5546];
+
 /// A plain file below the root, open for reading. It is looked at before, as opening a device or a FIFO does things; and so
 /// does reading some files of proc and tracefs, which have no size.
 fn open(root: BorrowedFd<'_>, path: &str) -> Option<OwnedFd> {
     let found = beneath::open_path(root, path).ok()?;
     let stat = rustix::fs::fstat(&found).ok()?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size <= 0 {
+        return None;
+    }
+    let kind = rustix::fs::fstatfs(&found).ok()?.f_type;
+    if UNFIT.iter().any(|&unfit| i128::from(kind) == i128::from(unfit)) {
         return None;
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -96,7 +96,14 @@ impl Monitor {
 
     /// What runs in the pod.
     pub async fn hello(&self) -> Result<(i32, Vec<Known>)> {
-        match self.call(Call::Hello { version: VERSION }, &[], CALL_LIMIT).await? {
+        let state = match self.call(Call::Hello { version: VERSION }, &[], CALL_LIMIT).await {
+            // A shim of version 1 has all but the last field of a start, and passes over that.
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+                self.call(Call::Hello { version: 1 }, &[], CALL_LIMIT).await?
+            }
+            other => other?,
+        };
+        match state {
             Reply::State { pid, containers, .. } => Ok((pid, containers)),
             other => Err(unexpected(&other)),
         }

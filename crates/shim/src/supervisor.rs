@@ -188,7 +188,7 @@ impl Supervisor {
     fn hello(&self, version: u32) -> Result<Reply, Failure> {
         if version != VERSION {
             return Err(shim_protocol::request(format!(
-                "the daemon speaks version {version} of the shim's protocol, this shim {VERSION}; stop the pod with the daemon that started it"
+                "the daemon speaks version {version} of the shim's protocol, this shim {VERSION}; stop the pod, and let it be made anew"
             )));
         }
         let known = |c: &Container| Known { container: c.id.clone(), pid: c.running_pid() };
