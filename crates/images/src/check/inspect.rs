@@ -435,11 +435,13 @@ impl Inspection {
         *counted += 1;
         if found.is_some() {
             // Every byte was looked at: what the file system makes of them in blocks may change.
-            let damaged = self.inner.index().layers.get(chain).is_some_and(|record| record.damaged);
-            return Ok(match found == taken {
-                true => damaged.then(|| "an earlier check found it damaged".to_owned()),
-                false => Some("its files are not what was unpacked".to_owned()),
-            });
+            if found == taken {
+                let damaged = self.inner.index().layers.get(chain).is_some_and(|record| record.damaged);
+                return Ok(damaged.then(|| "an earlier check found it damaged".to_owned()));
+            }
+            // The size says more, where it tells.
+            let size = self.measured(chain)?;
+            return Ok(size.or_else(|| Some("its files are not what was unpacked".to_owned())));
         }
         self.measured(chain)
     }
