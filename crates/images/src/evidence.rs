@@ -14,7 +14,7 @@ use types::{Digest, Error, Reference, Result};
 
 /// Bytes of all signatures of one image that are kept. One has about 400.
 const BYTES_MAX: usize = 128 << 10;
-/// Signatures that one pull adds.
+/// Signatures that one pull adds, where they are enough for its rule.
 const AT_ONCE_MAX: usize = 8;
 /// Documents by which one image is reached.
 const DIGESTS_MAX: usize = 64;
@@ -37,8 +37,10 @@ impl Evidence {
         mut signatures: Vec<Signature>,
     ) -> Evidence {
         signatures.sort_by_cached_key(|signature| !rule.counts(reference, &digests, signature));
-        // What other names of the image need is to have room beside it.
-        signatures.truncate(AT_ONCE_MAX);
+        // What other names of the image need is to have room beside it; what this rule needs comes first.
+        if signatures.get(..AT_ONCE_MAX).is_some_and(|few| rule.check(reference, &digests, few).is_ok()) {
+            signatures.truncate(AT_ONCE_MAX);
+        }
         let mut evidence = Evidence::default();
         if !signatures.is_empty() {
             evidence.add(Evidence { digests, signatures });
